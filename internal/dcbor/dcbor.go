@@ -10,8 +10,10 @@
 package dcbor
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"unicode/utf8"
 )
 
@@ -322,4 +324,124 @@ func (r *Reader) peek() byte {
 		return 0
 	}
 	return r.b[r.off]
+}
+
+// AppendTag appends the head of a tagged item.
+func AppendTag(b []byte, n uint64) []byte { return appendHead(b, majorTag, n) }
+
+// Tag reads the head of a tagged item that must have tag n.
+func (r *Reader) Tag(n uint64) {
+	if got := r.want(majorTag, "a tag"); r.err == nil && got != n {
+		r.fail("tag %d where %d is required", got, n)
+	}
+}
+
+// Skip reads one item of any kind, checks that it is deterministic all the way
+// down, and returns its bytes.
+func (r *Reader) Skip() []byte {
+	start := r.off
+	r.skip(0)
+	if r.err != nil {
+		return nil
+	}
+	return r.b[start:r.off:r.off]
+}
+
+func (r *Reader) skip(depth int) {
+	if depth > maxDepth {
+		r.fail("nested deeper than %d", maxDepth)
+		return
+	}
+	start := r.off
+	major, n := r.head()
+	if r.err != nil {
+		return
+	}
+	switch major {
+	case majorBytes:
+		r.str(n)
+	case majorText:
+		if s := r.str(n); r.err == nil && !utf8.Valid(s) {
+			r.fail("a text string that is not UTF-8")
+		}
+	case majorArray:
+		for range r.count(n, 1) {
+			r.skip(depth + 1)
+			if r.err != nil {
+				return
+			}
+		}
+	case majorMap:
+		var last []byte
+		for range r.count(n, 2) {
+			k := r.off
+			r.skip(depth + 1)
+			if r.err != nil {
+				return
+			}
+			key := r.b[k:r.off]
+			if last != nil && bytes.Compare(last, key) >= 0 {
+				r.off = k
+				r.fail("map keys unsorted or double: %w", ErrNotDeterministic)
+				return
+			}
+			last = key
+			r.skip(depth + 1)
+			if r.err != nil {
+				return
+			}
+		}
+	case majorTag:
+		r.skip(depth + 1)
+	case majorOther:
+		r.simple(start, n)
+	}
+}
+
+// simple checks an item of major type 7 whose head has been read.
+func (r *Reader) simple(start int, n uint64) {
+	var f float64
+	switch r.b[start] & 31 {
+	case 20, 21, 22: // false, true, null
+		return
+	case 25:
+		f = halfToFloat(uint16(n))
+	case 26:
+		f = float64(math.Float32frombits(uint32(n)))
+	case 27:
+		f = math.Float64frombits(n)
+	default:
+		r.off = start
+		r.fail("simple value not allowed")
+		return
+	}
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		r.off = start
+		r.fail("a number that is not finite")
+		return
+	}
+	if want := appendFloat(nil, f); !bytes.Equal(want, r.b[start:r.off]) {
+		r.off = start
+		r.fail("a float in more bytes than it needs: %w", ErrNotDeterministic)
+	}
+}
+
+func halfToFloat(h uint16) float64 {
+	exp, man := int(h>>10&31), float64(h&0x3ff)
+	var f float64
+	switch exp {
+	case 0:
+		f = math.Ldexp(man, -24)
+	case 31:
+		f = math.Inf(1)
+		if man != 0 {
+			f = math.NaN()
+		}
+	default:
+		f = math.Ldexp(1024+man, exp-25)
+	}
+	if h&0x8000 != 0 {
+		f = -f
+	}
+	return f
 }

@@ -112,3 +112,45 @@ func TestReaderRefuses(t *testing.T) {
 		}
 	}
 }
+
+func TestToJSONIsTheInverse(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		js, _ := json.Marshal(genValue(t, 3))
+		enc, err := FromJSON(nil, jsontext.Value(js))
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := ToJSON(nil, enc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := FromJSON(nil, back)
+		if err != nil || !bytes.Equal(again, enc) {
+			t.Fatalf("%s -> %s: %v", js, back, err)
+		}
+		r := NewReader(enc)
+		if got := r.Skip(); !bytes.Equal(got, enc) || r.Done() != nil {
+			t.Fatalf("Skip: %v", r.Err())
+		}
+	})
+}
+
+func FuzzSkip(f *testing.F) {
+	f.Add([]byte{0xa2, 0x01, 0x82, 0xf9, 0x3c, 0x00, 0x40, 0x61, 'a', 0xd8, 0x62, 0xf6})
+	mode, err := cbor.DecOptions{DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, MaxNestedLevels: 65, UTF8: cbor.UTF8RejectInvalid}.DecMode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := NewReader(b)
+		r.Skip()
+		if r.Done() != nil {
+			_, _ = ToJSON(nil, b)
+			return
+		}
+		if err := mode.Wellformed(b); err != nil {
+			t.Fatalf("we accept what a general decoder does not: %x: %v", b, err)
+		}
+		_, _ = ToJSON(nil, b)
+	})
+}

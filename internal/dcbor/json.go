@@ -122,3 +122,87 @@ func half(f float32) (uint16, bool) {
 	}
 	return 0, false
 }
+
+// ToJSON is the inverse of [FromJSON]: it reads one deterministic CBOR item
+// that FromJSON could have written and appends its JSON text to dst. Items that
+// JSON has no counterpart for (byte strings, tags, keys that are no text) are
+// errors, as are encodings that FromJSON would not choose.
+func ToJSON(dst, item []byte) ([]byte, error) {
+	r := NewReader(item)
+	start := len(dst)
+	dst = r.toJSON(dst, 0)
+	if err := r.Done(); err != nil {
+		return nil, err
+	}
+	again, err := FromJSON(nil, dst[start:])
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(again, item) {
+		return nil, fmt.Errorf("not the encoding that JSON values have: %w", ErrNotDeterministic)
+	}
+	return dst, nil
+}
+
+func (r *Reader) toJSON(dst []byte, depth int) []byte {
+	if depth > maxDepth {
+		r.fail("nested deeper than %d", maxDepth)
+	}
+	c := r.peek()
+	if r.err != nil {
+		return dst
+	}
+	switch c >> 5 {
+	case majorUint, majorNint:
+		return strconv.AppendInt(dst, r.Int(), 10)
+	case majorText:
+		dst, _ = jsontext.AppendQuote(dst, r.Text())
+		return dst
+	case majorArray:
+		dst = append(dst, '[')
+		for i := range r.Array() {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			if dst = r.toJSON(dst, depth+1); r.err != nil {
+				return dst
+			}
+		}
+		return append(dst, ']')
+	case majorMap:
+		dst = append(dst, '{')
+		for i := range r.Map() {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst, _ = jsontext.AppendQuote(dst, r.Text())
+			dst = append(dst, ':')
+			if dst = r.toJSON(dst, depth+1); r.err != nil {
+				return dst
+			}
+		}
+		return append(dst, '}')
+	case majorOther:
+		switch c {
+		case 0xf4, 0xf5:
+			return strconv.AppendBool(dst, r.Bool())
+		case 0xf6:
+			r.Null()
+			return append(dst, "null"...)
+		case 0xf9, 0xfa, 0xfb:
+			start := r.off
+			_, n := r.head()
+			if r.simple(start, n); r.err != nil {
+				return dst
+			}
+			f := map[byte]func(uint64) float64{
+				0xf9: func(n uint64) float64 { return halfToFloat(uint16(n)) },
+				0xfa: func(n uint64) float64 { return float64(math.Float32frombits(uint32(n))) },
+				0xfb: math.Float64frombits,
+			}[c](n)
+			return strconv.AppendFloat(dst, f, 'g', -1, 64)
+		}
+	}
+	r.fail("an item that JSON has no counterpart for")
+	return dst
+}
