@@ -106,6 +106,12 @@ func AppendNull(b []byte) []byte { return append(b, 0xf6) }
 // not in the one encoding that RFC 8949 section 4.2.1 allows.
 var ErrNotDeterministic = errors.New("not deterministic CBOR")
 
+// errShort is wrapped by errors about input that ends before its item does.
+var errShort = errors.New("the input ends early")
+
+// IsShort reports whether err says that more input is needed.
+func IsShort(err error) bool { return errors.Is(err, errShort) }
+
 // A Reader reads deterministic CBOR. Strings that it returns alias the input.
 // After an error all its methods return zero values; see [Reader.Err].
 type Reader struct {
@@ -145,7 +151,7 @@ func (r *Reader) head() (major byte, n uint64) {
 		return 0, 0
 	}
 	if r.off >= len(r.b) {
-		r.fail("the input ends early")
+		r.fail("%w", errShort)
 		return 0, 0
 	}
 	c := r.b[r.off]
@@ -165,7 +171,7 @@ func (r *Reader) head() (major byte, n uint64) {
 		return 0, 0
 	}
 	if len(r.b)-r.off-1 < size {
-		r.fail("the input ends early")
+		r.fail("%w", errShort)
 		return 0, 0
 	}
 	for _, x := range r.b[r.off+1 : r.off+1+size] {
@@ -214,7 +220,7 @@ func (r *Reader) str(n uint64) []byte {
 		return nil
 	}
 	if n > uint64(len(r.b)-r.off) {
-		r.fail("a string of %d bytes, %d are left", n, len(r.b)-r.off)
+		r.fail("a string of %d bytes, %d are left: %w", n, len(r.b)-r.off, errShort)
 		return nil
 	}
 	s := r.b[r.off : r.off+int(n) : r.off+int(n)]
@@ -284,7 +290,7 @@ func (r *Reader) Map() int { return r.count(r.want(majorMap, "a map"), 2) }
 
 func (r *Reader) count(n uint64, perItem int) int {
 	if r.err == nil && n > uint64(len(r.b)-r.off)/uint64(perItem) {
-		r.fail("%d items announced, %d bytes left", n, len(r.b)-r.off)
+		r.fail("%d items announced, %d bytes left: %w", n, len(r.b)-r.off, errShort)
 	}
 	if r.err != nil {
 		return 0
@@ -320,7 +326,7 @@ func (r *Reader) peek() byte {
 		return 0
 	}
 	if r.off >= len(r.b) {
-		r.fail("the input ends early")
+		r.fail("%w", errShort)
 		return 0
 	}
 	return r.b[r.off]
@@ -445,3 +451,9 @@ func halfToFloat(h uint16) float64 {
 	}
 	return f
 }
+
+// PeekMajor is the major type of the next item, 0 to 7, without reading it.
+func (r *Reader) PeekMajor() byte { return r.peek() >> 5 }
+
+// Fail records an error of the caller's at the current place.
+func (r *Reader) Fail(why string) { r.fail("%s", why) }

@@ -351,3 +351,27 @@ func orNull(id ID) string {
 	}
 	return string(id)
 }
+
+// Elements calls f for each element of the JSON array v, in order, and stops at
+// the first error of f. The values alias v.
+func Elements(v jsontext.Value, f func(jsontext.Value) error) error {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(v))
+	tok, err := dec.ReadToken()
+	if err != nil {
+		return classify(err)
+	}
+	if tok.Kind() != '[' {
+		return &ParseError{CodeInvalidRequest, "not-jsonrpc", "not a JSON array"}
+	}
+	for dec.PeekKind() != ']' {
+		val, err := dec.ReadValue()
+		if err != nil {
+			return classify(err)
+		}
+		end := dec.InputOffset()
+		if err := f(v[end-int64(len(val)) : end : end]); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,337 @@
+package protocol
+
+import (
+	"crypto/cipher"
+	"crypto/hpke"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/trustedmcp/tmcp/internal/dcbor"
+)
+
+// A Client seals messages to one verified [Peer]. Make one per key object with
+// [NewClient]; when the peer's key object is renewed, make another. Safe for
+// concurrent use.
+//
+// The first messages each carry their own encapsulated key; once an answer has
+// shown that the server holds the context, later messages use that context and
+// cost two AEAD operations.
+type Client struct {
+	peer     *Peer
+	settings *Settings
+	suite    Suite
+	pad      bool
+
+	mu       sync.Mutex
+	contexts map[string]*clientContext // confirmed, by revision of the inner messages
+}
+
+// maxClientContexts bounds the revisions that a client keeps a context for.
+const maxClientContexts = 8
+
+// clientContext is the client's half of a context.
+type clientContext struct {
+	keys     contextKeys
+	revision string
+	request  cipher.AEAD
+	seq      atomic.Uint64 // the last one used
+
+	mu          sync.Mutex
+	salt        [saltLen]byte
+	answer      cipher.AEAD // for salt; nil before the first answer
+	answerNonce [nonceLen]byte
+}
+
+// A ClientOption changes a Client.
+type ClientOption func(*Client)
+
+// PadRequests pads requests to buckets, so that their length tells less.
+func PadRequests() ClientOption { return func(c *Client) { c.pad = true } }
+
+// NewClient prepares to seal to peer. settings are this side's own; the suite is
+// the one of them that is most preferred and that the peer has too.
+func NewClient(peer *Peer, settings *Settings, opts ...ClientOption) (*Client, error) {
+	if peer == nil || settings == nil {
+		return nil, fail(KeyObjectInvalid, "a client needs a verified peer and its own settings")
+	}
+	suite, err := chooseSuite(settings, peer.sets)
+	if err != nil {
+		return nil, err
+	}
+	if peer.key(suite) == nil {
+		return nil, fail(KeyObjectInvalid, "the key object has no key for %v, which its settings list", suite)
+	}
+	if !slices.ContainsFunc(settings.offer.Profiles, func(p Profile) bool { return slices.Contains(peer.sets.offer.Profiles, p) }) {
+		return nil, fail(NoOverlap, "no common profile: client %v, server %v", settings.offer.Profiles, peer.sets.offer.Profiles)
+	}
+	c := &Client{peer: peer, settings: settings, suite: suite, contexts: map[string]*clientContext{}}
+	for _, o := range opts {
+		o(c)
+	}
+	return c, nil
+}
+
+// Peer is whom the client seals to.
+func (c *Client) Peer() *Peer { return c.peer }
+
+// Settings are this side's own.
+func (c *Client) Settings() *Settings { return c.settings }
+
+// Suite is the suite in use.
+func (c *Client) Suite() Suite { return c.suite }
+
+// Seal seals a message that is not split, and returns its only frame and the
+// [Call] that opens the answer. It fails with [KeyObjectExpired] when the
+// peer's key object is over, and with [NoOverlap] when the two sides' settings
+// do not both have the carrier.
+func (c *Client) Seal(content Content, outer Outer, now time.Time) (*Call, []byte, error) {
+	return c.seal(content, outer, true, now)
+}
+
+// SealFirst is [Client.Seal] for a message that [Call.SealNext] continues
+// unless final (HTTP carrier).
+func (c *Client) SealFirst(content Content, outer Outer, final bool, now time.Time) (*Call, []byte, error) {
+	return c.seal(content, outer, final, now)
+}
+
+// SealAgain seals afresh, with an encapsulated key of its own, the message that
+// was sealed as old and may not have arrived. The server runs it only if the
+// earlier seal was not and can no longer be opened there. Use it after
+// [UnknownContext], and on another Client after [UnknownKey].
+func (c *Client) SealAgain(old *Call, content Content, outer Outer, now time.Time) (*Call, []byte, error) {
+	c.forget(old.ctx)
+	content.Meta.RetryOf = &RetryOf{old.ctx.keys.id, old.seq}
+	return c.seal(content, outer, true, now)
+}
+
+func (c *Client) seal(content Content, outer Outer, final bool, now time.Time) (*Call, []byte, error) {
+	if !now.Before(c.peer.c.expires) {
+		return nil, nil, fail(KeyObjectExpired, "valid before %s, now is %s", stamp(c.peer.c.expires), stamp(now))
+	}
+	if !c.settings.allows(outer.Carrier) || !c.peer.sets.allows(outer.Carrier) {
+		return nil, nil, fail(NoOverlap, "carrier %v: client has %v, server %v", outer.Carrier, c.settings.offer.Carriers, c.peer.sets.offer.Carriers)
+	}
+	if (outer.Tool != nil) != (outer.Carrier == Inline) {
+		return nil, nil, fail(CannotSeal, "a tool stands outside exactly under the inline carrier")
+	}
+	if err := requestKind(content.Kind, outer.Carrier); err != nil {
+		return nil, nil, fail(CannotSeal, "content kind %d under carrier %v", content.Kind, outer.Carrier)
+	}
+	revision := content.Revision()
+	c.mu.Lock()
+	ctx := c.contexts[revision]
+	c.mu.Unlock()
+	if ctx != nil && content.Meta.RetryOf == nil {
+		seq := ctx.seq.Add(1)
+		if seq <= maxSeq {
+			call := &Call{client: c, ctx: ctx, outer: outer, seq: seq}
+			frame, err := call.sealPart(make([]byte, 0, 64+sealedSize(&content, c.pad)), &content, 0, final)
+			return call, frame, err
+		}
+		c.forget(ctx)
+	}
+	return c.sealCold(content, outer, revision, final)
+}
+
+func (c *Client) sealCold(content Content, outer Outer, revision string, final bool) (*Call, []byte, error) {
+	info := sealInfo(RoleClient, c.suite, c.peer.digest, c.peer.sets.digest, c.settings.digest, nil, revision)
+	enc, sender, err := hpke.NewSender(c.peer.key(c.suite), c.suite.kdf(), c.suite.aead(), info)
+	if err != nil {
+		return nil, nil, fail(CannotSeal, "HPKE: %v", err)
+	}
+	keys, err := newContextKeys(c.suite, sender.Export)
+	if err != nil {
+		return nil, nil, fail(CannotSeal, "HPKE: %v", err)
+	}
+	ctx := &clientContext{keys: keys, revision: revision}
+	if ctx.request, err = newAEAD(c.suite, keys.requestKey[:]); err != nil {
+		return nil, nil, fail(CannotSeal, "%v", err)
+	}
+	call := &Call{client: c, ctx: ctx, outer: outer}
+	b := make([]byte, 0, 128+len(enc)+len(c.settings.cbor)+sealedSize(&content, c.pad))
+	b = append(b, 0x89, frameOpen, byte(c.suite))
+	b = dcbor.AppendBytes(b, c.peer.digest[:])
+	b = dcbor.AppendBytes(b, enc)
+	b = dcbor.AppendBytes(b, c.settings.cbor)
+	b = dcbor.AppendText(b, revision)
+	b = dcbor.AppendNull(b)
+	b = dcbor.AppendBool(b, final)
+	sc := scratches.Get().(*scratch)
+	defer scratches.Put(sc)
+	sc.aad = appendRequestAAD(sc.aad[:0], &outer, 0, 0, final)
+	sc.place(&keys.requestNonce, 0, 0)
+	call.nextOut, call.sent = 1, final
+	return call, sealContent(b, &content, c.pad, ctx.request, sc), nil
+}
+
+// confirm makes ctx the one for later messages of its revision, after an
+// authenticated answer in it.
+func (c *Client) confirm(ctx *clientContext) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.contexts[ctx.revision] == nil {
+		if len(c.contexts) >= maxClientContexts {
+			clear(c.contexts)
+		}
+		c.contexts[ctx.revision] = ctx
+	}
+}
+
+func (c *Client) forget(ctx *clientContext) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.contexts[ctx.revision] == ctx {
+		delete(c.contexts, ctx.revision)
+	}
+}
+
+// A Call is one sealed message on its way, and its answer. It is not safe for
+// concurrent use.
+type Call struct {
+	client  *Client
+	ctx     *clientContext
+	outer   Outer
+	seq     uint64
+	nextOut uint64
+	sent    bool
+
+	next   uint64 // number of the next answer frame
+	final  bool
+	salt   [saltLen]byte
+	failed error
+}
+
+// Context and Seq say where the message stands.
+func (c *Call) Context() ContextID { return c.ctx.keys.id }
+
+// Seq is the message's number in its context; 0 for the one that made it.
+func (c *Call) Seq() uint64 { return c.seq }
+
+func (c *Call) sealPart(dst []byte, content *Content, n uint64, final bool) ([]byte, error) {
+	sc := scratches.Get().(*scratch)
+	defer scratches.Put(sc)
+	sc.aad = appendRequestAAD(sc.aad[:0], &c.outer, c.seq, n, final)
+	sc.place(&c.ctx.keys.requestNonce, c.seq, n)
+	dst = append(dst, 0x86, frameNext)
+	dst = dcbor.AppendBytes(dst, c.ctx.keys.id[:])
+	dst = dcbor.AppendUint(dcbor.AppendUint(dst, c.seq), n)
+	dst = dcbor.AppendBool(dst, final)
+	dst = sealContent(dst, content, c.client.pad, c.ctx.request, sc)
+	c.nextOut, c.sent = n+1, final
+	return dst, nil
+}
+
+// SealNext seals the next chunk of the message (HTTP carrier; kind
+// [KindData]) and appends its frame to dst.
+func (c *Call) SealNext(dst []byte, content Content, final bool) ([]byte, error) {
+	if c.sent || c.outer.Carrier != HTTP || content.Kind != KindData {
+		return nil, fail(CannotSeal, "nothing can follow what was sealed")
+	}
+	if c.nextOut > maxN {
+		return nil, fail(TooLarge, "a message has at most 2^32 chunks")
+	}
+	return c.sealPart(slices.Grow(dst, 64+sealedSize(&content, c.client.pad)), &content, c.nextOut, final)
+}
+
+// ErrRedelivered is returned by [Call.Open] for a frame that was accepted
+// before. It is no attack when a legacy event stream was resumed: ignore the
+// frame then, and treat it as an error otherwise.
+var ErrRedelivered error = fail(AnswerOutOfOrder, "an answer frame that was accepted before")
+
+// Open opens the next frame of the answer. Frames come in order, of this call
+// and no other, and nothing comes after the final one; anything else is an
+// error, after which the call opens nothing more. When final is true the answer
+// is complete.
+func (c *Call) Open(frame []byte) (content Content, final bool, err error) {
+	if c.failed != nil {
+		return Content{}, false, c.failed
+	}
+	content, final, err = c.open(frame)
+	if err != nil && err != ErrRedelivered {
+		c.failed = err
+	}
+	return content, final, err
+}
+
+func (c *Call) open(frame []byte) (Content, bool, error) {
+	sc := scratches.Get().(*scratch)
+	defer scratches.Put(sc)
+	sc.frame = Frame{}
+	f := &sc.frame
+	if err := f.parse(frame); err != nil {
+		return Content{}, false, fail(AnswerInvalid, "%v", err)
+	}
+	switch {
+	case f.Type != frameAnswer:
+		return Content{}, false, fail(AnswerInvalid, "a frame of type %d where an answer is expected", f.Type)
+	case f.Context != c.ctx.keys.id || f.Seq != c.seq:
+		return Content{}, false, fail(Spliced, "a frame of another call")
+	case f.N > c.next:
+		return Content{}, false, fail(AnswerOutOfOrder, "frame %d arrived, %d is next: frames were lost or reordered", f.N, c.next)
+	case c.final && f.N >= c.next:
+		return Content{}, false, fail(AfterFinal, "a frame after the final one")
+	}
+	salt := c.salt[:]
+	if f.N == 0 {
+		salt = f.Salt
+	}
+	aead, base, err := c.ctx.answers(c.client.suite, salt)
+	if err != nil {
+		return Content{}, false, fail(AnswerInvalid, "%v", err)
+	}
+	sc.aad = appendAnswerAAD(sc.aad[:0], c.outer.Carrier, f.Seq, f.N, f.Final)
+	sc.place(&base, f.Seq, f.N)
+	plain, err := aead.Open(nil, sc.nonce[:], f.Ciphertext, sc.aad)
+	if err != nil {
+		return Content{}, false, fail(AnswerInvalid, "the answer does not open: it was altered, or is not the peer's")
+	}
+	if f.N < c.next { // authentic, and accepted before
+		return Content{}, false, ErrRedelivered
+	}
+	content, err := parseContent(plain)
+	if err != nil {
+		return Content{}, false, fail(AnswerInvalid, "%v", err)
+	}
+	if f.N == 0 {
+		copy(c.salt[:], f.Salt)
+		c.client.confirm(c.ctx)
+	}
+	c.next, c.final = f.N+1, f.Final
+	return content, f.Final, nil
+}
+
+// answers returns the AEAD and base nonce for answers under salt. A server has
+// one salt per instance of the context, so the last one is kept.
+func (ctx *clientContext) answers(suite Suite, salt []byte) (cipher.AEAD, [nonceLen]byte, error) {
+	ctx.mu.Lock()
+	defer ctx.mu.Unlock()
+	if ctx.answer != nil && string(ctx.salt[:]) == string(salt) {
+		return ctx.answer, ctx.answerNonce, nil
+	}
+	key, nonce, err := ctx.keys.answerKeys(salt)
+	if err != nil {
+		return nil, nonce, err
+	}
+	aead, err := newAEAD(suite, key[:])
+	if err != nil {
+		return nil, nonce, err
+	}
+	copy(ctx.salt[:], salt)
+	ctx.answer, ctx.answerNonce = aead, nonce
+	return aead, nonce, nil
+}
+
+// Close says that no more frames will come. It fails with [Truncated] unless
+// the final frame was opened: then the answer must not be taken as complete.
+func (c *Call) Close() error {
+	if c.failed != nil {
+		return c.failed
+	}
+	if !c.final {
+		c.failed = fail(Truncated, "the answer ended after %d frames, before its final one", c.next)
+		return c.failed
+	}
+	return nil
+}

@@ -1,0 +1,440 @@
+package protocol
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/hpke"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"slices"
+	"time"
+
+	"github.com/veraison/go-cose"
+
+	"github.com/trustedmcp/tmcp/internal/dcbor"
+)
+
+// Claim keys of a key object (spec chapter "Registries"). Those below -65536
+// are of the private use range of CWT claims.
+const (
+	claimSub      = 2   // tstr: identity, the URI that peers dial
+	claimExp      = 4   // uint: seconds since 1970
+	claimNbf      = 5   // uint: seconds since 1970
+	claimIat      = 6   // uint: seconds since 1970
+	claimNonce    = 10  // bstr 8..64: the peer's nonce (EAT)
+	claimProfile  = 265 // tstr: KeyProfile (EAT)
+	claimCMW      = 299 // any: evidence (RFC 9999)
+	claimRole     = -70000
+	claimKeys     = -70001
+	claimTrust    = -70002
+	claimSettings = -70003
+	claimToolSet  = -70004
+	claimDemands  = -70005
+	claimIDKey    = -70006
+	claimAttKey   = -70007
+)
+
+const (
+	tagCOSESign = 98
+	hdrAlg      = 1
+	hdrKid      = 4
+	hdrTyp      = 16
+	hdrX5Chain  = 33
+
+	kidIdentity = "identity"
+	kidAttested = "attested"
+
+	maxKeyObject = 64 << 10         // bytes
+	maxValidity  = time.Hour        // exp - nbf
+	clockSkew    = 60 * time.Second // for nbf only: an expired object is expired
+)
+
+// Bounds of a nonce in bytes (EAT, RFC 9711 section 4.1).
+const (
+	MinNonce = 8
+	MaxNonce = 64
+)
+
+// hpkeKey is a public key with its suite.
+type hpkeKey struct {
+	suite  Suite
+	public hpke.PublicKey
+}
+
+// claims is the content of a key object. Only code that holds a verified
+// object, or makes one, sees it.
+type claims struct {
+	identity    string
+	notBefore   time.Time
+	expires     time.Time
+	issued      time.Time
+	nonce       []byte
+	role        Role
+	keys        []hpkeKey // ascending by suite
+	profile     Profile
+	settings    Digest
+	toolSet     []byte // nil or 32 bytes
+	demands     []byte // nil or 32 bytes
+	identityKey []byte // COSE_Key; nil when the identity is an X.509 chain
+	attestedKey []byte // COSE_Key; nil without a TEE
+	evidence    []byte // one CBOR item, a CMW; nil without a TEE
+}
+
+// A keySigner signs key objects beside the identity: the attested key.
+type keySigner struct {
+	public crypto.PublicKey
+	alg    cose.Algorithm
+	signer cose.Signer
+}
+
+// encode writes the claims-set, a map in deterministic order.
+func (c *claims) encode() []byte {
+	type pair struct{ key, val []byte }
+	var pairs []pair
+	add := func(key int64, val []byte) { pairs = append(pairs, pair{dcbor.AppendInt(nil, key), val}) }
+	add(claimSub, dcbor.AppendText(nil, c.identity))
+	add(claimExp, dcbor.AppendInt(nil, c.expires.Unix()))
+	add(claimNbf, dcbor.AppendInt(nil, c.notBefore.Unix()))
+	add(claimIat, dcbor.AppendInt(nil, c.issued.Unix()))
+	add(claimProfile, dcbor.AppendText(nil, KeyProfile))
+	add(claimRole, dcbor.AppendUint(nil, uint64(c.role)))
+	keys := dcbor.AppendArray(nil, len(c.keys))
+	for _, k := range c.keys {
+		keys = dcbor.AppendArray(keys, 2)
+		keys = dcbor.AppendUint(keys, uint64(k.suite))
+		keys = dcbor.AppendBytes(keys, k.public.Bytes())
+	}
+	add(claimKeys, keys)
+	add(claimTrust, dcbor.AppendText(nil, string(c.profile)))
+	add(claimSettings, dcbor.AppendBytes(nil, c.settings[:]))
+	for _, opt := range []struct {
+		key int64
+		val []byte
+	}{{claimNonce, c.nonce}, {claimToolSet, c.toolSet}, {claimDemands, c.demands}} {
+		if opt.val != nil {
+			add(opt.key, dcbor.AppendBytes(nil, opt.val))
+		}
+	}
+	for _, opt := range []struct {
+		key  int64
+		item []byte
+	}{{claimIDKey, c.identityKey}, {claimAttKey, c.attestedKey}, {claimCMW, c.evidence}} {
+		if opt.item != nil {
+			add(opt.key, opt.item)
+		}
+	}
+	slices.SortFunc(pairs, func(a, b pair) int { return bytes.Compare(a.key, b.key) })
+	b := dcbor.AppendMap(nil, len(pairs))
+	for _, p := range pairs {
+		b = append(append(b, p.key...), p.val...)
+	}
+	return b
+}
+
+// decodeClaims reads a claims-set strictly. Claims it does not know are checked
+// for well-formedness and ignored.
+func decodeClaims(b []byte) (*claims, error) {
+	r := dcbor.NewReader(b)
+	whole := dcbor.NewReader(b)
+	whole.Skip() // sorted, unique keys and deterministic all the way down
+	if err := whole.Done(); err != nil {
+		return nil, fail(KeyObjectInvalid, "claims-set: %v", err)
+	}
+	c := &claims{}
+	var profile string
+	var have [11]bool
+	for range r.Map() {
+		if k := r.PeekMajor(); k != 0 && k != 1 {
+			r.Skip()
+			r.Skip()
+			continue
+		}
+		switch r.Int() {
+		case claimSub:
+			c.identity, have[0] = r.Text(), true
+		case claimExp:
+			c.expires, have[1] = seconds(r), true
+		case claimNbf:
+			c.notBefore, have[2] = seconds(r), true
+		case claimIat:
+			c.issued, have[3] = seconds(r), true
+		case claimNonce:
+			if c.nonce = r.Bytes(); r.Err() == nil && (len(c.nonce) < MinNonce || len(c.nonce) > MaxNonce) {
+				return nil, fail(KeyObjectInvalid, "eat_nonce of %d bytes, want %d to %d", len(c.nonce), MinNonce, MaxNonce)
+			}
+		case claimProfile:
+			profile, have[4] = r.Text(), true
+		case claimRole:
+			c.role, have[5] = Role(min(r.Uint(), 255)), true
+		case claimKeys:
+			if err := c.decodeKeys(r); err != nil {
+				return nil, err
+			}
+			have[6] = true
+		case claimTrust:
+			c.profile, have[7] = Profile(r.Text()), true
+		case claimSettings:
+			copy(c.settings[:], r.BytesN(len(c.settings)))
+			have[8] = true
+		case claimToolSet:
+			c.toolSet = r.BytesN(sha256.Size)
+		case claimDemands:
+			c.demands = r.BytesN(sha256.Size)
+		case claimIDKey:
+			c.identityKey = r.Skip()
+		case claimAttKey:
+			c.attestedKey = r.Skip()
+		case claimCMW:
+			c.evidence = r.Skip()
+		default:
+			r.Skip()
+		}
+		if r.Err() != nil {
+			break
+		}
+	}
+	if err := r.Done(); err != nil {
+		return nil, fail(KeyObjectInvalid, "claims-set: %v", err)
+	}
+	for i, name := range []string{"sub", "exp", "nbf", "iat", "eat_profile", "role", "keys", "profile", "settings digest"} {
+		if !have[i] {
+			return nil, fail(KeyObjectInvalid, "claim %s is missing", name)
+		}
+	}
+	if profile != KeyProfile {
+		return nil, fail(KeyObjectInvalid, "eat_profile is %.100q, want %q", profile, KeyProfile)
+	}
+	return c, nil
+}
+
+func seconds(r *dcbor.Reader) time.Time {
+	return time.Unix(int64(min(r.Uint(), 1<<40)), 0)
+}
+
+func (c *claims) decodeKeys(r *dcbor.Reader) error {
+	last := Suite(0)
+	for range r.Array() {
+		r.ArrayN(2)
+		suite, public := Suite(min(r.Uint(), 255)), r.Bytes()
+		if r.Err() != nil {
+			return nil // reported by the caller
+		}
+		if suite <= last {
+			return fail(KeyObjectInvalid, "keys are not in ascending order of suites")
+		}
+		last = suite
+		if !suite.valid() {
+			continue // a suite of a later version
+		}
+		pub, err := suite.kem().NewPublicKey(public)
+		if err != nil {
+			return fail(KeyObjectInvalid, "public key for %v: %v", suite, err)
+		}
+		c.keys = append(c.keys, hpkeKey{suite, pub})
+	}
+	if len(c.keys) == 0 || c.keys[0].suite != SuiteHybrid {
+		return fail(KeyObjectInvalid, "no public key for the mandatory suite %v", SuiteHybrid)
+	}
+	return nil
+}
+
+// sign makes the key object: COSE_Sign (RFC 9052 section 4.1) over the claims,
+// by the identity key and, when there is one, the attested key.
+func (c *claims) sign(id *Identity, attested *keySigner) ([]byte, error) {
+	payload := c.encode()
+	body := dcbor.AppendMap(nil, 1)
+	body = dcbor.AppendText(dcbor.AppendUint(body, hdrTyp), mediaTypeKeyCOSE)
+
+	b := dcbor.AppendTag(nil, tagCOSESign)
+	b = dcbor.AppendArray(b, 4)
+	b = dcbor.AppendBytes(b, body)
+	b = dcbor.AppendMap(b, 0)
+	b = dcbor.AppendBytes(b, payload)
+	n := 1
+	if attested != nil {
+		n = 2
+	}
+	b = dcbor.AppendArray(b, n)
+	add := func(alg cose.Algorithm, kid string, chain []*x509.Certificate, signer cose.Signer) error {
+		prot := signatureHeader(alg, kid, chain)
+		sig, err := signer.Sign(rand.Reader, sigStructure(body, prot, payload))
+		if err != nil {
+			return fail(SignatureInvalid, "signing the key object (%s): %v", kid, err)
+		}
+		b = dcbor.AppendArray(b, 3)
+		b = dcbor.AppendBytes(b, prot)
+		b = dcbor.AppendMap(b, 0)
+		b = dcbor.AppendBytes(b, sig)
+		return nil
+	}
+	if err := add(id.alg, kidIdentity, id.chain, id.signer); err != nil {
+		return nil, err
+	}
+	if attested != nil {
+		if err := add(attested.alg, kidAttested, nil, attested.signer); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+func signatureHeader(alg cose.Algorithm, kid string, chain []*x509.Certificate) []byte {
+	n := 2
+	if len(chain) > 0 {
+		n = 3
+	}
+	b := dcbor.AppendMap(nil, n)
+	b = dcbor.AppendInt(dcbor.AppendUint(b, hdrAlg), int64(alg))
+	b = dcbor.AppendBytes(dcbor.AppendUint(b, hdrKid), []byte(kid))
+	switch {
+	case len(chain) == 1:
+		b = dcbor.AppendBytes(dcbor.AppendUint(b, hdrX5Chain), chain[0].Raw)
+	case len(chain) > 1:
+		b = dcbor.AppendArray(dcbor.AppendUint(b, hdrX5Chain), len(chain))
+		for _, c := range chain {
+			b = dcbor.AppendBytes(b, c.Raw)
+		}
+	}
+	return b
+}
+
+// sigStructure is what is signed: RFC 9052 section 4.4, context "Signature",
+// with the label as externally supplied data.
+func sigStructure(body, prot, payload []byte) []byte {
+	b := dcbor.AppendArray(nil, 5)
+	b = dcbor.AppendText(b, "Signature")
+	b = dcbor.AppendBytes(b, body)
+	b = dcbor.AppendBytes(b, prot)
+	b = dcbor.AppendBytes(b, []byte(labelKey))
+	return dcbor.AppendBytes(b, payload)
+}
+
+// signature is one entry of a COSE_Sign's signatures.
+type signature struct {
+	prot  []byte
+	alg   cose.Algorithm
+	kid   string
+	chain []*x509.Certificate
+	sig   []byte
+}
+
+func (s *signature) verify(pub crypto.PublicKey, body, payload []byte) error {
+	want, err := algorithmOf(pub)
+	if err != nil {
+		return err
+	}
+	if want != s.alg {
+		return fail(SignatureInvalid, "%s signature: algorithm %v with a key for %v", s.kid, s.alg, want)
+	}
+	v, err := cose.NewVerifier(s.alg, pub)
+	if err != nil {
+		return fail(SignatureInvalid, "%s signature: %v", s.kid, err)
+	}
+	if err := v.Verify(sigStructure(body, s.prot, payload), s.sig); err != nil {
+		return fail(SignatureInvalid, "%s signature: %v", s.kid, err)
+	}
+	return nil
+}
+
+// sealedClaims is a key object taken apart and not yet verified.
+type sealedClaims struct {
+	body, payload []byte
+	sigs          []signature
+}
+
+// splitKeyObject reads the outer structure strictly: every item deterministic,
+// no header beyond the known ones, one or two signatures in their order.
+func splitKeyObject(b []byte) (*sealedClaims, error) {
+	if len(b) > maxKeyObject {
+		return nil, fail(KeyObjectInvalid, "%d bytes, the limit is %d", len(b), maxKeyObject)
+	}
+	r := dcbor.NewReader(b)
+	o := &sealedClaims{}
+	r.Tag(tagCOSESign)
+	r.ArrayN(4)
+	o.body = r.Bytes()
+	emptyMap(r)
+	o.payload = r.Bytes()
+	n := r.Array()
+	if r.Err() == nil && n != 1 && n != 2 {
+		return nil, fail(KeyObjectInvalid, "%d signatures, want 1 or 2", n)
+	}
+	for i := range n {
+		r.ArrayN(3)
+		s := signature{prot: r.Bytes()}
+		emptyMap(r)
+		s.sig = r.Bytes()
+		if r.Err() != nil {
+			break
+		}
+		if err := s.decodeHeader(); err != nil {
+			return nil, err
+		}
+		if want := []string{kidIdentity, kidAttested}[i]; s.kid != want {
+			return nil, fail(KeyObjectInvalid, "signature %d has key id %.20q, want %q", i, s.kid, want)
+		}
+		o.sigs = append(o.sigs, s)
+	}
+	if err := r.Done(); err != nil {
+		return nil, fail(KeyObjectInvalid, "COSE_Sign: %v", err)
+	}
+	h := dcbor.NewReader(o.body)
+	if h.Map() != 1 || h.Uint() != hdrTyp || h.Text() != mediaTypeKeyCOSE || h.Done() != nil {
+		return nil, fail(KeyObjectInvalid, "the protected header is not {typ: %q}", mediaTypeKeyCOSE)
+	}
+	return o, nil
+}
+
+func emptyMap(r *dcbor.Reader) {
+	if r.Map() != 0 {
+		r.Fail("unprotected headers are not allowed")
+	}
+}
+
+func (s *signature) decodeHeader() error {
+	r := dcbor.NewReader(s.prot)
+	last := int64(0)
+	for range r.Map() {
+		key := r.Int()
+		if r.Err() == nil && key <= last {
+			return fail(KeyObjectInvalid, "signature header: labels unsorted, double or negative")
+		}
+		last = key
+		switch key {
+		case hdrAlg:
+			s.alg = cose.Algorithm(r.Int())
+		case hdrKid:
+			s.kid = string(r.Bytes())
+		case hdrX5Chain:
+			var ders [][]byte
+			if r.PeekMajor() == 4 {
+				n := r.Array()
+				if n < 2 || n > 8 {
+					return fail(KeyObjectInvalid, "x5chain: an array of %d, want 2 to 8", n)
+				}
+				for range n {
+					ders = append(ders, r.Bytes())
+				}
+			} else {
+				ders = append(ders, r.Bytes())
+			}
+			for _, der := range ders {
+				c, err := x509.ParseCertificate(der)
+				if err != nil {
+					return fail(KeyObjectInvalid, "x5chain: %v", err)
+				}
+				s.chain = append(s.chain, c)
+			}
+		default:
+			return fail(KeyObjectInvalid, "signature header: label %d is not known", key)
+		}
+		if r.Err() != nil {
+			break
+		}
+	}
+	if err := r.Done(); err != nil {
+		return fail(KeyObjectInvalid, "signature header: %v", err)
+	}
+	return nil
+}

@@ -1,0 +1,312 @@
+package protocol
+
+import (
+	"crypto/hpke"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/trustedmcp/tmcp/internal/dcbor"
+)
+
+// A Request is a message that a server opened. Its Content was sealed by the
+// holder of the context, for this server, with these settings, under this
+// carrier. Answer it with [Request.Seal].
+type Request struct {
+	Content        Content
+	Outer          Outer
+	ClientSettings *Settings
+	Revision       string // of the inner message, committed to by the context
+	Context        ContextID
+	Seq            uint64
+	Final          bool      // false: more chunks follow (HTTP carrier), see OpenNext
+	Expires        time.Time // when the key that this was sealed to expires
+
+	server *Server
+	ctx    *serverContext
+	nextIn uint64 // number of the next chunk
+	out    answerState
+}
+
+type answerState struct {
+	n     uint64
+	final bool
+}
+
+// Open opens the first frame of a request (spec chapters "Sealing" and
+// "Contexts"). outer is what the caller saw outside the seal. Errors are
+// *[Error] with a reason that a server may send; nothing was run by then.
+func (s *Server) Open(frame []byte, outer Outer, now time.Time) (*Request, error) {
+	if !s.cfg.Settings.allows(outer.Carrier) {
+		return nil, fail(CarrierRefused, "%v is not among this server's carriers %v", outer.Carrier, s.cfg.Settings.offer.Carriers)
+	}
+	if (outer.Tool != nil) != (outer.Carrier == Inline) {
+		return nil, fail(OuterMismatch, "a tool stands outside exactly under the inline carrier")
+	}
+	sc := scratches.Get().(*scratch)
+	defer scratches.Put(sc)
+	sc.frame = Frame{}
+	f := &sc.frame
+	if err := f.parse(frame); err != nil {
+		return nil, err
+	}
+	var r *Request
+	var err error
+	switch f.Type {
+	case frameOpen:
+		r, err = s.openFirst(f, sc, outer, now)
+	case frameNext:
+		r, err = s.openNext(f, sc, outer, now)
+	default:
+		err = fail(MalformedFrame, "an answer frame where a request is expected")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !r.Final && outer.Carrier != HTTP {
+		return nil, fail(MalformedFrame, "only the http carrier has requests of more than one frame")
+	}
+	return r, nil
+}
+
+// openFirst opens an open frame: it starts a context.
+func (s *Server) openFirst(f *Frame, sc *scratch, outer Outer, now time.Time) (*Request, error) {
+	if !f.Suite.valid() || !slices.Contains(s.cfg.Settings.offer.Suites, f.Suite) {
+		return nil, fail(UnsupportedSuite, "suite %d; this server has %v", uint8(f.Suite), s.cfg.Settings.offer.Suites)
+	}
+	key := s.keyFor(f.KeyDigest, now)
+	if key == nil {
+		return nil, s.unknownKey(now, "sealed to a key object that is not, or no longer, this replica's")
+	}
+	settings, err := s.clients.get(f.ClientSettings)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkSettings(settings, f, outer.Carrier); err != nil {
+		return nil, err
+	}
+	if f.ClientKey != nil {
+		return nil, fail(ClientKeyRefused, "this server asks for no client key object")
+	}
+	if s.cfg.Settings.offer.ClientKey == ClientKeyDemanded {
+		return nil, fail(ClientKeyRequired, "this server demands a client key object")
+	}
+	info := sealInfo(RoleClient, f.Suite, f.KeyDigest, s.cfg.Settings.Digest(), settings.Digest(), nil, f.Revision)
+	rec, err := hpke.NewRecipient(f.Enc, key.private[f.Suite], f.Suite.kdf(), f.Suite.aead(), info)
+	if err != nil {
+		return nil, fail(OpenFailed, "encapsulated key: %v", err)
+	}
+	keys, err := newContextKeys(f.Suite, rec.Export)
+	if err != nil {
+		return nil, fail(OpenFailed, "%v", err)
+	}
+	if key.seen(keys.id) {
+		return nil, fail(Replayed, "this open frame was received before")
+	}
+	ctx, err := newServerContext(keys, settings, strings.Clone(f.Revision))
+	if err != nil {
+		return nil, fail(OpenFailed, "%v", err)
+	}
+	r := &Request{Outer: outer, ClientSettings: settings, Revision: ctx.revision, Context: keys.id, server: s, ctx: ctx, Expires: key.expires}
+	if err := r.open(f, sc); err != nil {
+		return nil, err
+	}
+	if err := s.checkFull(key, now); err != nil {
+		return nil, err
+	}
+	if err := s.settleRetry(&r.Content, key, now); err != nil {
+		return nil, err
+	}
+	ctx.window.mark(0)
+	if !key.add(keys.id, ctx) { // lost a race against the same frame
+		return nil, fail(Replayed, "this open frame was received before")
+	}
+	return r, nil
+}
+
+func (s *Server) keyFor(d Digest, now time.Time) *serverKey {
+	for _, k := range s.alive(now) {
+		if k.known(d) {
+			return k
+		}
+	}
+	return nil
+}
+
+// checkSettings refuses an open frame that the two sides' settings do not lead
+// to: then something on the path rewrote one of them, or the client ignores
+// its own preference.
+func (s *Server) checkSettings(client *Settings, f *Frame, c Carrier) error {
+	want, err := chooseSuite(client, s.cfg.Settings)
+	if err != nil {
+		return fail(NegotiationMismatch, "%v", err)
+	}
+	if f.Suite != want {
+		return fail(NegotiationMismatch, "sealed with %v, but the client's own settings prefer %v", f.Suite, want)
+	}
+	if !client.allows(c) {
+		return fail(NegotiationMismatch, "carrier %v is not among those in the client's settings", c)
+	}
+	if !slices.ContainsFunc(client.offer.Profiles, func(p Profile) bool { return slices.Contains(s.cfg.Settings.offer.Profiles, p) }) {
+		return fail(ProfileRefused, "no common profile: client %v, server %v", client.offer.Profiles, s.cfg.Settings.offer.Profiles)
+	}
+	return nil
+}
+
+// openNext opens the first frame of a later message of a known context.
+func (s *Server) openNext(f *Frame, sc *scratch, outer Outer, now time.Time) (*Request, error) {
+	ctx, key := s.find(f.Context, now)
+	if ctx == nil {
+		return nil, fail(UnknownContext, "this replica does not have the context; seal afresh")
+	}
+	if f.N != 0 {
+		return nil, fail(OutOfOrder, "chunk %d where a message must begin", f.N)
+	}
+	ctx.mu.Lock()
+	fresh := ctx.window.fresh(f.Seq)
+	ctx.mu.Unlock()
+	if !fresh {
+		return nil, fail(Replayed, "message %d of this context was received before, or is more than %d behind", f.Seq, windowSize)
+	}
+	r := &Request{Outer: outer, ClientSettings: ctx.settings, Revision: ctx.revision, Context: f.Context, Seq: f.Seq, server: s, ctx: ctx, Expires: key.expires}
+	if err := r.open(f, sc); err != nil {
+		return nil, err
+	}
+	if err := s.settleRetry(&r.Content, key, now); err != nil {
+		return nil, err
+	}
+	// Only what opened moves the window, and only once.
+	ctx.mu.Lock()
+	fresh = ctx.window.mark(f.Seq)
+	ctx.mu.Unlock()
+	if !fresh {
+		return nil, fail(Replayed, "message %d of this context was received before", f.Seq)
+	}
+	return r, nil
+}
+
+// settleRetry makes sure that a message which was sealed more than once runs at
+// most once here: if its earlier seal was opened it is refused, else that seal
+// is burned, so that it can't be delivered late.
+func (s *Server) settleRetry(c *Content, key *serverKey, now time.Time) error {
+	of := c.Meta.RetryOf
+	if of == nil {
+		return nil
+	}
+	if ctx, _ := s.find(of.Context, now); ctx != nil {
+		ctx.mu.Lock()
+		defer ctx.mu.Unlock()
+		if !ctx.window.mark(of.Seq) {
+			return fail(Replayed, "this message already arrived in its earlier seal, as message %d of its context", of.Seq)
+		}
+		return nil
+	}
+	if of.Seq != 0 {
+		return nil // a next frame of a context that is not here can't be opened here
+	}
+	// An open frame that was sealed to any key that still opens could arrive late.
+	for _, k := range s.alive(now) {
+		if !k.add(of.Context, nil) && k == key {
+			return fail(Replayed, "this message was retried before")
+		}
+	}
+	return nil
+}
+
+// open decrypts f as the next part of r, and takes its content.
+func (r *Request) open(f *Frame, sc *scratch) error {
+	pair, err := r.server.ciphers(r.ctx)
+	if err != nil {
+		return fail(OpenFailed, "%v", err)
+	}
+	sc.aad = appendRequestAAD(sc.aad[:0], &r.Outer, f.Seq, f.N, f.Final)
+	sc.place(&r.ctx.keys.requestNonce, f.Seq, f.N)
+	plain, err := pair.request.Open(nil, sc.nonce[:], f.Ciphertext, sc.aad)
+	if err != nil {
+		return fail(OpenFailed, "the seal does not open: the message, what stands outside it, or the negotiation was altered")
+	}
+	c, err := parseContent(plain)
+	if err != nil {
+		return err
+	}
+	if f.N == 0 {
+		if got := c.Revision(); got != r.ctx.revision {
+			return fail(NegotiationMismatch, "the inner message is of revision %q, its context was made for %q", got, r.ctx.revision)
+		}
+		if err := requestKind(c.Kind, r.Outer.Carrier); err != nil {
+			return err
+		}
+	} else if c.Kind != KindData {
+		return fail(MalformedContent, "content kind %d in a further chunk", c.Kind)
+	}
+	r.Content, r.Final, r.nextIn = c, f.Final, f.N+1
+	return nil
+}
+
+func requestKind(k Kind, c Carrier) error {
+	ok := k == KindMessage || k == KindGet || k == KindDelete
+	switch c {
+	case HTTP:
+		ok = k == KindHTTP
+	case Inline:
+		ok = k == KindMessage
+	}
+	if !ok {
+		return fail(MalformedContent, "content kind %d in a request under carrier %v", k, c)
+	}
+	return nil
+}
+
+// OpenNext opens the next chunk of a request whose Final is false (HTTP
+// carrier), and replaces Content and Final. Chunks come in order.
+func (r *Request) OpenNext(frame []byte) error {
+	if r.Final {
+		return fail(OutOfOrder, "a chunk after the final one")
+	}
+	sc := scratches.Get().(*scratch)
+	defer scratches.Put(sc)
+	sc.frame = Frame{}
+	f := &sc.frame
+	if err := f.parse(frame); err != nil {
+		return err
+	}
+	if f.Type != frameNext || f.Context != r.Context || f.Seq != r.Seq || f.N != r.nextIn {
+		return fail(OutOfOrder, "chunk %d of message %d expected, found frame type %d with chunk %d of message %d", r.nextIn, r.Seq, f.Type, f.N, f.Seq)
+	}
+	return r.open(f, sc)
+}
+
+// Seal makes the next frame of the answer to r and appends it to dst. Frames
+// are numbered in the order of calls; after a final one it fails. It is not
+// safe for concurrent use on one Request.
+func (r *Request) Seal(dst []byte, c Content, final bool) ([]byte, error) {
+	if r.out.final {
+		return nil, fail(AfterFinal, "the answer is complete")
+	}
+	if r.out.n > maxN {
+		return nil, fail(TooLarge, "an answer has at most 2^32 frames")
+	}
+	pair, err := r.server.ciphers(r.ctx)
+	if err != nil {
+		return nil, fail(OpenFailed, "%v", err)
+	}
+	sc := scratches.Get().(*scratch)
+	defer scratches.Put(sc)
+	n := r.out.n
+	sc.aad = appendAnswerAAD(sc.aad[:0], r.Outer.Carrier, r.Seq, n, final)
+	sc.place(&r.ctx.answerNonce, r.Seq, n)
+	dst = slices.Grow(dst, 80+sealedSize(&c, r.server.cfg.Pad))
+	dst = append(dst, 0x87, frameAnswer)
+	dst = dcbor.AppendBytes(dst, r.Context[:])
+	dst = dcbor.AppendUint(dcbor.AppendUint(dst, r.Seq), n)
+	dst = dcbor.AppendBool(dst, final)
+	if n == 0 {
+		dst = dcbor.AppendBytes(dst, r.ctx.salt[:])
+	} else {
+		dst = dcbor.AppendNull(dst)
+	}
+	dst = sealContent(dst, &c, r.server.cfg.Pad, pair.answer, sc)
+	r.out.n++
+	r.out.final = final
+	return dst, nil
+}

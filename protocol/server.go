@@ -1,0 +1,405 @@
+package protocol
+
+import (
+	"crypto/hpke"
+	"crypto/rand"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A ServerConfig says who a server is and what it offers.
+type ServerConfig struct {
+	Identity *Identity // required
+	Settings *Settings // default: NewSettings(Offer{})
+
+	// Validity is how long a key object is valid; a new one, with new HPKE keys,
+	// replaces it at half that time. Default 10 minutes, at most an hour.
+	Validity time.Duration
+
+	// MaxContexts bounds the contexts, and with them the replay cache, of one
+	// HPKE key; a key that reaches it is replaced early. Default 1 << 20, at
+	// some 400 bytes each.
+	MaxContexts int
+
+	// Pad pads answers to buckets, so that their length tells less.
+	Pad bool
+}
+
+const (
+	defaultValidity    = 10 * time.Minute
+	defaultMaxContexts = 1 << 20
+	// grace is how long a key still opens after its object expired: what was
+	// sealed in its last second may still be on the way.
+	grace = 60 * time.Second
+	// maxLiveKeys bounds keys that were retired early and are still within
+	// their validity. At the bound the server refuses new contexts.
+	maxLiveKeys = 16
+	// maxNonceObjects bounds the nonce-bound key objects remembered per key.
+	maxNonceObjects = 1 << 16
+	hotContexts     = 1024
+	shardCount      = 64
+)
+
+// A Server opens what clients seal to it. It holds the HPKE keys, renews them,
+// and forgets them with all their contexts. Make one with [NewServer]; it is
+// safe for concurrent use. It has no clock: every method takes the time.
+type Server struct {
+	cfg ServerConfig
+	hot *hotSet
+
+	mu      sync.Mutex   // serialises renewal
+	current atomic.Value // *serverKey
+	live    atomic.Value // []*serverKey, current included, newest first
+	toolSet atomic.Pointer[Digest]
+	clients settingsCache
+}
+
+// serverKey is one generation of HPKE keys, with everything that depends on it.
+// When it goes, its contexts and its replay cache go with it, at once.
+type serverKey struct {
+	private map[Suite]hpke.PrivateKey
+	claims  claims
+	object  []byte
+	digest  Digest
+	expires time.Time
+
+	mu     sync.Mutex
+	nonces map[Digest]struct{} // digests of nonce-bound objects for these keys
+	order  []Digest            // of nonces, oldest first, a ring once full
+	oldest int
+
+	count  atomic.Int64 // contexts and burned ids
+	shards [shardCount]contextShard
+}
+
+type contextShard struct {
+	mu       sync.RWMutex
+	contexts map[ContextID]*serverContext // nil: burned, see Server.burn
+}
+
+// serverContext is the soft state of one context. Lost, it costs the client one
+// HPKE operation.
+type serverContext struct {
+	keys        contextKeys
+	answerKey   [keyLen]byte
+	answerNonce [nonceLen]byte
+	salt        [saltLen]byte
+	hot         atomic.Pointer[aeadPair]
+
+	settings *Settings
+	revision string
+
+	mu     sync.Mutex
+	window window
+}
+
+// NewServer makes a server and its first HPKE keys lazily.
+func NewServer(cfg ServerConfig) (*Server, error) {
+	if cfg.Identity == nil {
+		return nil, fail(KeyObjectInvalid, "a server needs an identity; see NewIdentity")
+	}
+	if cfg.Settings == nil {
+		s, err := NewSettings(Offer{})
+		if err != nil {
+			return nil, err
+		}
+		cfg.Settings = s
+	}
+	if !slices.Contains(cfg.Settings.offer.Suites, SuiteHybrid) {
+		return nil, fail(NoOverlap, "a server's settings must list the mandatory suite %v", SuiteHybrid)
+	}
+	if cfg.Validity == 0 {
+		cfg.Validity = defaultValidity
+	}
+	if cfg.Validity < 2*time.Second || cfg.Validity > maxValidity {
+		return nil, fail(KeyObjectInvalid, "validity %v is not between 2s and %v", cfg.Validity, maxValidity)
+	}
+	if cfg.MaxContexts <= 0 {
+		cfg.MaxContexts = defaultMaxContexts
+	}
+	return &Server{cfg: cfg, hot: newHotSet(hotContexts)}, nil
+}
+
+// Settings are what the server announces.
+func (s *Server) Settings() *Settings { return s.cfg.Settings }
+
+// Identity is who the server is.
+func (s *Server) Identity() *Identity { return s.cfg.Identity }
+
+// PinToolSet puts the digest of the server's tools into key objects from now
+// on; see [ToolSetDigest]. Only for sets that do not depend on the caller.
+func (s *Server) PinToolSet(d Digest) {
+	s.toolSet.Store(&d)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current.Store((*serverKey)(nil)) // the next use makes a key object that tells it
+}
+
+// KeyObject returns the key object to hand out at a time, and the moment at
+// which it expires. It may be cached until then. Do not change the bytes.
+func (s *Server) KeyObject(now time.Time) (object []byte, expires time.Time, err error) {
+	k, err := s.currentKey(now)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	return k.object, k.expires, nil
+}
+
+// Attest returns a key object that carries the peer's nonce (8 to 64 bytes),
+// over the current HPKE keys. It must not be cached.
+func (s *Server) Attest(nonce []byte, now time.Time) ([]byte, error) {
+	if len(nonce) < MinNonce || len(nonce) > MaxNonce {
+		return nil, fail(MalformedContent, "a nonce of %d bytes; %d to %d are allowed", len(nonce), MinNonce, MaxNonce)
+	}
+	k, err := s.currentKey(now)
+	if err != nil {
+		return nil, err
+	}
+	c := k.claims
+	c.nonce = slices.Clone(nonce)
+	c.issued = now
+	object, err := c.sign(s.cfg.Identity, nil)
+	if err != nil {
+		return nil, err
+	}
+	k.remember(KeyDigest(object))
+	return object, nil
+}
+
+func (k *serverKey) remember(d Digest) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.order) < maxNonceObjects {
+		k.order = append(k.order, d)
+	} else {
+		delete(k.nonces, k.order[k.oldest])
+		k.order[k.oldest] = d
+		k.oldest = (k.oldest + 1) % maxNonceObjects
+	}
+	k.nonces[d] = struct{}{}
+}
+
+func (k *serverKey) known(d Digest) bool {
+	if k.digest == d {
+		return true
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, ok := k.nonces[d]
+	return ok
+}
+
+// currentKey returns the newest key, after renewing it if it is past half of
+// its validity.
+func (s *Server) currentKey(now time.Time) (*serverKey, error) {
+	if k, _ := s.current.Load().(*serverKey); k != nil && s.young(k, now) {
+		return k, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k, _ := s.current.Load().(*serverKey); k != nil && s.young(k, now) {
+		return k, nil
+	}
+	k, err := s.newKey(now)
+	if err != nil {
+		return nil, err
+	}
+	s.live.Store(append([]*serverKey{k}, s.alive(now)...))
+	s.current.Store(k)
+	return k, nil
+}
+
+func (s *Server) young(k *serverKey, now time.Time) bool {
+	return now.Before(k.claims.notBefore.Add(s.cfg.Validity/2)) && !now.Before(k.claims.notBefore)
+}
+
+// alive returns the keys that still open messages.
+func (s *Server) alive(now time.Time) []*serverKey {
+	all, _ := s.live.Load().([]*serverKey)
+	var out []*serverKey
+	for _, k := range all {
+		if now.Before(k.expires.Add(grace)) {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+// Expire forgets the keys whose time is over, with their contexts and replay
+// caches. Calls to other methods open nothing with such keys in any case;
+// calling Expire now and then only frees memory and erases keys on an idle
+// server.
+func (s *Server) Expire(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	alive := s.alive(now)
+	s.live.Store(alive)
+	if k, _ := s.current.Load().(*serverKey); k != nil && !slices.Contains(alive, k) {
+		s.current.Store((*serverKey)(nil))
+	}
+}
+
+func (s *Server) newKey(now time.Time) (*serverKey, error) {
+	k := &serverKey{private: map[Suite]hpke.PrivateKey{}, nonces: map[Digest]struct{}{}}
+	for i := range k.shards {
+		k.shards[i].contexts = map[ContextID]*serverContext{}
+	}
+	k.claims = claims{
+		identity: s.cfg.Identity.uri, role: RoleServer, profile: ProfileIdentity,
+		notBefore: now.Truncate(time.Second), issued: now, settings: s.cfg.Settings.Digest(),
+	}
+	k.claims.expires = k.claims.notBefore.Add(s.cfg.Validity)
+	k.expires = k.claims.expires
+	if d := s.toolSet.Load(); d != nil {
+		k.claims.toolSet = slices.Clone(d[:])
+	}
+	if len(s.cfg.Identity.chain) == 0 {
+		b, err := appendCOSEKey(nil, s.cfg.Identity.public)
+		if err != nil {
+			return nil, err
+		}
+		k.claims.identityKey = b
+	}
+	for _, suite := range []Suite{SuiteHybrid, SuiteX25519} { // ascending, as in the object
+		if !slices.Contains(s.cfg.Settings.offer.Suites, suite) {
+			continue
+		}
+		priv, err := suite.kem().GenerateKey()
+		if err != nil {
+			return nil, fail(KeyObjectInvalid, "generating a key for %v: %v", suite, err)
+		}
+		k.private[suite] = priv
+		k.claims.keys = append(k.claims.keys, hpkeKey{suite, priv.PublicKey()})
+	}
+	object, err := k.claims.sign(s.cfg.Identity, nil)
+	if err != nil {
+		return nil, err
+	}
+	k.object, k.digest = object, KeyDigest(object)
+	return k, nil
+}
+
+func (k *serverKey) shard(id ContextID) *contextShard { return &k.shards[id[0]%shardCount] }
+
+// find returns the context of that id, and the key that it hangs on.
+func (s *Server) find(id ContextID, now time.Time) (*serverContext, *serverKey) {
+	all, _ := s.live.Load().([]*serverKey)
+	for _, k := range all {
+		if !now.Before(k.expires.Add(grace)) {
+			continue
+		}
+		sh := k.shard(id)
+		sh.mu.RLock()
+		c := sh.contexts[id]
+		sh.mu.RUnlock()
+		if c != nil {
+			return c, k
+		}
+	}
+	return nil, nil
+}
+
+// add records a context (or a burned id, when c is nil) and reports whether the
+// id was new.
+func (k *serverKey) add(id ContextID, c *serverContext) bool {
+	sh := k.shard(id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if _, seen := sh.contexts[id]; seen {
+		return false
+	}
+	sh.contexts[id] = c
+	k.count.Add(1)
+	return true
+}
+
+func (k *serverKey) seen(id ContextID) bool {
+	sh := k.shard(id)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	_, seen := sh.contexts[id]
+	return seen
+}
+
+// checkFull refuses one context too many, and retires the key, so that the
+// replay cache never forgets while its key still opens.
+func (s *Server) checkFull(k *serverKey, now time.Time) error {
+	if k.count.Load() < int64(s.cfg.MaxContexts) {
+		return nil
+	}
+	s.mu.Lock()
+	cur, _ := s.current.Load().(*serverKey)
+	retire := cur == k && len(s.alive(now)) < maxLiveKeys
+	if retire {
+		s.current.Store((*serverKey)(nil)) // the next use makes a new one
+	}
+	s.mu.Unlock()
+	if cur == k && !retire {
+		return fail(Busy, "all %d keys of this server have served as many contexts as they may; try again in a minute", maxLiveKeys)
+	}
+	return s.unknownKey(now, "this key has served as many contexts as it may")
+}
+
+// unknownKey is the error that carries the key object of this replica.
+func (s *Server) unknownKey(now time.Time, why string) error {
+	object, _, err := s.KeyObject(now)
+	if err != nil {
+		return err
+	}
+	return &Error{Reason: UnknownKey, Detail: why, KeyObject: object}
+}
+
+func newServerContext(keys contextKeys, settings *Settings, revision string) (*serverContext, error) {
+	c := &serverContext{keys: keys, settings: settings, revision: revision}
+	rand.Read(c.salt[:])
+	var err error
+	c.answerKey, c.answerNonce, err = keys.answerKeys(c.salt[:])
+	return c, err
+}
+
+// ciphers returns the expanded keys of c, expanding them if c is not hot.
+func (s *Server) ciphers(c *serverContext) (*aeadPair, error) {
+	if p := c.hot.Load(); p != nil {
+		return p, nil
+	}
+	var p aeadPair
+	var err error
+	if p.request, err = newAEAD(c.keys.suite, c.keys.requestKey[:]); err != nil {
+		return nil, err
+	}
+	if p.answer, err = newAEAD(c.keys.suite, c.answerKey[:]); err != nil {
+		return nil, err
+	}
+	s.hot.put(&c.hot, &p)
+	return &p, nil
+}
+
+// settingsCache interns client settings, so that contexts share them.
+type settingsCache struct {
+	mu sync.Mutex
+	m  map[string]*Settings
+}
+
+const maxInterned = 1024
+
+func (sc *settingsCache) get(b []byte) (*Settings, error) {
+	sc.mu.Lock()
+	s := sc.m[string(b)]
+	sc.mu.Unlock()
+	if s != nil {
+		return s, nil
+	}
+	s, err := settingsFromCBOR(b)
+	if err != nil {
+		return nil, err
+	}
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	if sc.m == nil || len(sc.m) >= maxInterned {
+		sc.m = map[string]*Settings{}
+	}
+	sc.m[string(b)] = s
+	return s, nil
+}

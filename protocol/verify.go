@@ -1,0 +1,184 @@
+package protocol
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/hpke"
+	"slices"
+	"time"
+)
+
+// Expect says what a key object must show to be accepted. Every field without
+// a note is required.
+type Expect struct {
+	Identity string    // the URI that was dialled, or that policy names
+	Anchor   Anchor    // who may speak for Identity
+	Settings *Settings // those that the peer announced beside the object
+	Now      time.Time
+	Role     Role    // default: RoleServer
+	Nonce    []byte  // optional: the nonce that was sent; then the object must carry it
+	Profile  Profile // optional: the least that is accepted; default identity
+}
+
+// A Peer is the other end as its verified key object describes it. It can only
+// be had from [VerifyKeyObject]. Immutable.
+type Peer struct {
+	c      claims
+	digest Digest
+	sets   *Settings
+	thumb  Thumbprint
+}
+
+// Identity is the peer's URI.
+func (p *Peer) Identity() string { return p.c.identity }
+
+// Profile is what the peer proved.
+func (p *Peer) Profile() Profile { return p.c.profile }
+
+// Expires is the first moment at which nothing may be sealed to the peer's key.
+func (p *Peer) Expires() time.Time { return p.c.expires }
+
+// NotBefore is the moment from which the peer's key object is valid.
+func (p *Peer) NotBefore() time.Time { return p.c.notBefore }
+
+// Settings are those that the peer announced and signed.
+func (p *Peer) Settings() *Settings { return p.sets }
+
+// KeyDigest is the digest of the key object; see [KeyDigest].
+func (p *Peer) KeyDigest() Digest { return p.digest }
+
+// Thumbprint names the identity key.
+func (p *Peer) Thumbprint() Thumbprint { return p.thumb }
+
+// ToolSet is the digest of the peer's tools, when it pins one; see [ToolSetDigest].
+func (p *Peer) ToolSet() (Digest, bool) {
+	if p.c.toolSet == nil {
+		return Digest{}, false
+	}
+	return Digest(p.c.toolSet), true
+}
+
+func (p *Peer) key(s Suite) hpke.PublicKey {
+	for _, k := range p.c.keys {
+		if k.suite == s {
+			return k.public
+		}
+	}
+	return nil
+}
+
+// VerifyKeyObject accepts a key object or says why not (spec chapter "Key
+// object"). The returned error is an [Error]; nothing of an object that was not
+// accepted is returned.
+func VerifyKeyObject(object []byte, want Expect) (*Peer, error) {
+	if want.Identity == "" || want.Anchor == nil || want.Settings == nil || want.Now.IsZero() {
+		return nil, fail(KeyObjectInvalid, "Expect needs Identity, Anchor, Settings and Now")
+	}
+	if want.Role == 0 {
+		want.Role = RoleServer
+	}
+	o, err := splitKeyObject(object)
+	if err != nil {
+		return nil, err
+	}
+	// The claims are read before their signature is checked only to find the
+	// key that must have made it; they leave this function only afterwards.
+	c, err := decodeClaims(o.payload)
+	if err != nil {
+		return nil, err
+	}
+	id := o.sigs[0]
+	idKey, err := identityKeyOf(c, &id)
+	if err != nil {
+		return nil, err
+	}
+	if err := id.verify(idKey, o.body, o.payload); err != nil {
+		return nil, err
+	}
+	if err := verifyAttested(c, o); err != nil {
+		return nil, err
+	}
+	if c.identity != want.Identity {
+		return nil, fail(IdentityMismatch, "the key object is for %.200q, wanted is %.200q", c.identity, want.Identity)
+	}
+	if err := want.Anchor.verify(c.identity, idKey, id.chain, want.Now); err != nil {
+		return nil, err
+	}
+	if err := checkClaims(c, want); err != nil {
+		return nil, err
+	}
+	p := &Peer{c: *c, digest: KeyDigest(object), sets: want.Settings}
+	if p.thumb, err = PublicKeyThumbprint(idKey); err != nil {
+		p.thumb = Thumbprint{} // RSA: known by its chain only
+	}
+	return p, nil
+}
+
+func identityKeyOf(c *claims, id *signature) (crypto.PublicKey, error) {
+	if len(id.chain) > 0 {
+		if c.identityKey != nil {
+			return nil, fail(KeyObjectInvalid, "both an identity key claim and an x5chain")
+		}
+		return id.chain[0].PublicKey, nil
+	}
+	if c.identityKey == nil {
+		return nil, fail(KeyObjectInvalid, "neither an identity key claim nor an x5chain")
+	}
+	return parseCOSEKey(c.identityKey)
+}
+
+// verifyAttested checks that the second signature is there exactly when an
+// attested key is claimed, and is that key's.
+func verifyAttested(c *claims, o *sealedClaims) error {
+	switch {
+	case c.attestedKey == nil && len(o.sigs) == 1:
+		if c.evidence != nil {
+			return fail(KeyObjectInvalid, "evidence without an attested key")
+		}
+		return nil
+	case c.attestedKey == nil || len(o.sigs) != 2:
+		return fail(KeyObjectInvalid, "the attested key and its signature must come together")
+	}
+	if len(o.sigs[1].chain) > 0 {
+		return fail(KeyObjectInvalid, "an x5chain beside the attested key's signature")
+	}
+	pub, err := parseCOSEKey(c.attestedKey)
+	if err != nil {
+		return err
+	}
+	return o.sigs[1].verify(pub, o.body, o.payload)
+}
+
+func checkClaims(c *claims, want Expect) error {
+	switch {
+	case c.role != want.Role:
+		return fail(RoleMismatch, "the key object is of a %v, wanted is a %v", c.role, want.Role)
+	case c.notBefore.After(want.Now.Add(clockSkew)):
+		return fail(KeyObjectNotYetValid, "valid from %s, now is %s", stamp(c.notBefore), stamp(want.Now))
+	case !want.Now.Before(c.expires):
+		return fail(KeyObjectExpired, "valid before %s, now is %s", stamp(c.expires), stamp(want.Now))
+	case !c.expires.After(c.notBefore):
+		return fail(KeyObjectInvalid, "exp is not after nbf")
+	case c.expires.Sub(c.notBefore) > maxValidity:
+		return fail(KeyObjectInvalid, "valid for %v, at most %v is allowed", c.expires.Sub(c.notBefore), maxValidity)
+	case c.issued.After(want.Now.Add(clockSkew)):
+		return fail(KeyObjectNotYetValid, "issued at %s, now is %s", stamp(c.issued), stamp(want.Now))
+	case want.Nonce != nil && !bytes.Equal(c.nonce, want.Nonce):
+		return fail(NonceMismatch, "the key object does not carry the nonce that was sent")
+	case c.settings != want.Settings.Digest():
+		return fail(SettingsMismatch, "the settings that arrived are not those that the peer signed; something on the path rewrote them")
+	}
+	accepted := []Profile{ProfileIdentity, ProfileAttested, ProfileMutual}
+	if !slices.Contains(accepted, c.profile) {
+		return fail(KeyObjectInvalid, "profile %.40q is not one that a key object can have", c.profile)
+	}
+	if c.profile != ProfileIdentity && c.attestedKey == nil {
+		return fail(KeyObjectInvalid, "profile %s without an attested key", c.profile)
+	}
+	if want.Profile != "" && want.Profile != ProfileIdentity {
+		return fail(ProfileTooWeak, "profile %s is demanded, and appraisal of evidence is not part of this package yet", want.Profile)
+	}
+	return nil
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
