@@ -1,0 +1,58 @@
+// Command tmcp-conform tests implementations of MCP and of its trust extension.
+//
+//	tmcp-conform server URL              a server over Streamable HTTP
+//	tmcp-conform server -- CMD [ARG…]    a server over stdio
+//	tmcp-conform list | explain ID | self-test | diff A.json B.json
+//
+// Data goes to stdout, all else to stderr. Exit codes are in [exitcodes.go].
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() { os.Exit(Main()) }
+
+// Main runs the command and returns its exit code.
+func Main() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	go func() { // a second Ctrl-C ends at once
+		<-ctx.Done()
+		stop()
+	}()
+	root := &cobra.Command{
+		Use: "tmcp-conform", Short: "Test implementations of MCP and of its trust extension",
+		SilenceUsage: true, SilenceErrors: true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usage("unknown command %q", args[0])
+			}
+			return cmd.Help()
+		},
+		Args: cobra.ArbitraryArgs,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%v", err) })
+	root.AddCommand(serverCommand(), listCommand(), explainCommand(), selfTestCommand(), diffCommand())
+	err := root.ExecuteContext(ctx)
+	var exit *exitError
+	switch {
+	case err == nil:
+		return exitConformant
+	case errors.As(err, &exit):
+		if exit.msg != "" {
+			fmt.Fprintln(os.Stderr, "tmcp-conform: "+exit.msg)
+		}
+		return exit.code
+	}
+	fmt.Fprintln(os.Stderr, "tmcp-conform: "+err.Error())
+	return exitUsage
+}

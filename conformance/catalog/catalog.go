@@ -1,0 +1,24 @@
+// Package catalog gathers the cases of all profiles. Call [All].
+package catalog
+
+import (
+	"github.com/trustedmcp/tmcp/conformance"
+	"github.com/trustedmcp/tmcp/conformance/core"
+)
+
+// All returns every case of the suite in report order.
+func All() []conformance.Case {
+	var all []conformance.Case
+	all = append(all, core.Cases()...)
+	return all
+}
+
+// ByID returns the case with an id, or nil.
+func ByID(cases []conformance.Case, id string) *conformance.Case {
+	for i := range cases {
+		if cases[i].ID == id {
+			return &cases[i]
+		}
+	}
+	return nil
+}
