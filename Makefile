@@ -1,0 +1,51 @@
+# Everything a machine needs beyond Go is installed by what is run, from the
+# package registries, into a cache; see CONTRIBUTING.md.
+GO ?= go
+export CGO_ENABLED ?= 0
+FUZZTIME ?= 10s
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
+GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@latest
+
+.PHONY: demo build test short race lint bench fuzz interop generate clean
+
+demo: ## the main job: a sealed call, and six attacks on it
+	$(GO) run ./cmd/tmcp demo
+
+build: ## both commands, in bin/
+	$(GO) build -trimpath -o bin/ ./cmd/...
+
+test: ## all tests, with implementations of others from their registries
+	TMCP_INTEROP=1 $(GO) test -timeout 40m ./...
+
+short: ## the tests that need nothing but Go
+	$(GO) test ./...
+
+race: ## the tests that need nothing but Go, under the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+lint:
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "not gofmt-clean:"; echo "$$out"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+vuln: ## needs the vulnerability database
+	$(GO) run $(GOVULNCHECK) ./...
+
+bench: ## ratios in one run; see docs/benchmarks.md
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+fuzz: ## every fuzz target for FUZZTIME
+	@for pkg in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+	  done; \
+	done
+
+interop: ## only what talks to implementations of others
+	TMCP_INTEROP=1 $(GO) test -timeout 40m -v ./interop/... 
+
+generate: ## ledger, vectors, tables: everything that is derived
+	$(GO) generate ./...
+
+clean:
+	rm -rf bin out
