@@ -224,7 +224,8 @@ func fromJSON(v []byte, now time.Time) ([]*Report, error) {
 	}
 	var out []*Report
 	var walk func(v jsontext.Value) error
-	visit := func(name string, val jsontext.Value) error {
+	var visit func(name string, val jsontext.Value) error
+	visit = func(name string, val jsontext.Value) error {
 		switch {
 		case name == protocol.ExtensionID || name == protocol.MetaSettings:
 			if val.Kind() == '{' {
