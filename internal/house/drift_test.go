@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/trustedmcp/tmcp/conformance"
 	"github.com/trustedmcp/tmcp/spec"
 )
 
@@ -174,5 +175,42 @@ func TestAssignIDs(t *testing.T) {
 	want := "# 1 X\n\n## 1.1 A\n\nA MUST b. [TMCP-1.1-3 C]\nC MUST d. [TMCP-1.1-4 S]\n\n## 1.2 B\n\nE MAY f. [TMCP-1.2-2 CS]\nG MUST h. [TMCP-1.2-3 C core]\n"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestCasesBite gives the ledger a good case, and the same with one mistake.
+func TestCasesBite(t *testing.T) {
+	good := conformance.Case{
+		ID: "server/x", Role: conformance.RoleServer, Profile: conformance.ProfileIdentity,
+		Requirement: conformance.Requirement{ID: "TMCP-1.1-1", Level: conformance.MUST, Text: "A server MUST NOT do it."},
+	}
+	for _, tt := range []struct {
+		name   string
+		mutate func(*conformance.Case)
+		want   string
+	}{
+		{"good", func(*conformance.Case) {}, ""},
+		{"unknown id", func(c *conformance.Case) { c.Requirement.ID = "TMCP-1.1-2" }, "not in the specification"},
+		{"other text", func(c *conformance.Case) { c.Requirement.Text = "A server MUST do it." }, "does not quote"},
+		{"other level", func(c *conformance.Case) { c.Requirement.Level = conformance.SHOULD }, "is a MUST NOT"},
+		{"other role", func(c *conformance.Case) { c.Role = conformance.RoleClient }, "in the role"},
+		{"foreign requirement", func(c *conformance.Case) { c.Requirement.ID = "MCP-x" }, "not this specification's"},
+	} {
+		l, err := spec.NewLedger([]spec.Req{{ID: "TMCP-1.1-1", Level: "MUST NOT", Text: "A server MUST NOT do it.", Roles: []string{"server"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := good
+		tt.mutate(&c)
+		errs := joinCases(l, []conformance.Case{c})
+		if tt.want == "" {
+			if len(errs) > 0 || len(l.Get("TMCP-1.1-1").Cases) != 1 {
+				t.Errorf("%s: %v, cases %v", tt.name, errs, l.Get("TMCP-1.1-1").Cases)
+			}
+			continue
+		}
+		if len(errs) != 1 || !strings.Contains(errs[0].Error(), tt.want) {
+			t.Errorf("%s: want one error with %q, got %v", tt.name, tt.want, errs)
+		}
 	}
 }
