@@ -77,9 +77,10 @@ func (s *StdioServer) startBackend(modern bool) (*backend, error) {
 	s.wg.Add(1)
 	go func() {
 		defer s.wg.Done()
-		<-proc.done
+		<-proc.gone
 		ended()
-		be.died(proc.exit())
+		be.died(proc.err)
+		<-proc.done
 	}()
 	return be, nil
 }

@@ -19,8 +19,9 @@ type process struct {
 	in    chan []byte   // lines for its stdin
 	stop  chan struct{} // closed by close: no more input
 	once  sync.Once
-	done  chan struct{} // closed when the process and its output have ended
-	err   error         // why it ended; set before done is closed
+	gone  chan struct{} // closed when it can't answer any more
+	done  chan struct{} // closed when the process and its output have ended; after gone
+	err   error         // why it is gone; set before gone is closed
 	grace time.Duration
 }
 
@@ -55,7 +56,7 @@ func startProcess(o *StdioOptions, onLine func(line []byte, err error)) (*proces
 	}
 	p := &process{
 		cmd: cmd, stdin: stdin, in: make(chan []byte, 16),
-		stop: make(chan struct{}), done: make(chan struct{}), grace: o.Grace,
+		stop: make(chan struct{}), gone: make(chan struct{}), done: make(chan struct{}), grace: o.Grace,
 	}
 	exited := make(chan struct{})
 	read := make(chan struct{})
@@ -78,16 +79,29 @@ func startProcess(o *StdioOptions, onLine func(line []byte, err error)) (*proces
 		close(exited)
 	}()
 	go func() {
+		leave := func(why error) {
+			p.err = fmt.Errorf("the MCP server command %q ended: %w", cmd.Path, why)
+			close(p.gone)
+		}
+		closedOut := false
 		select {
 		case <-exited:
-		case <-read: // it closed its stdout: it can't answer any more
+		case <-read: // its output ended; usually because it is exiting
 			p.shut()
+			if closedOut = !within(exited, exitMoment); closedOut {
+				leave(errors.New("it closed its stdout"))
+			}
 		case <-p.stop:
 		}
 		p.reap(exited, read)
 		_ = pr.Close()
 		<-read
-		p.err = waitErr
+		if !closedOut {
+			if waitErr == nil {
+				waitErr = errors.New("exit status 0")
+			}
+			leave(waitErr)
+		}
 		close(p.done)
 	}()
 	return p, nil
@@ -106,6 +120,10 @@ func (p *process) reap(exited, read <-chan struct{}) {
 	kill(p.cmd.Process) // what it left behind in its group
 	within(read, p.grace)
 }
+
+// exitMoment is how long an exit may follow the end of the output and still be
+// reported as what it is.
+const exitMoment = 100 * time.Millisecond
 
 func within(c <-chan struct{}, d time.Duration) bool {
 	t := time.NewTimer(d)
@@ -137,8 +155,8 @@ func (p *process) write(exited <-chan struct{}) {
 // send queues one line for stdin. It waits while the process doesn't read.
 func (p *process) send(ctx context.Context, line []byte) error {
 	select {
-	case <-p.done:
-		return p.exit()
+	case <-p.gone:
+		return p.err
 	case <-p.stop:
 		return errors.New("the MCP server command is shutting down")
 	default:
@@ -146,8 +164,8 @@ func (p *process) send(ctx context.Context, line []byte) error {
 	select {
 	case p.in <- line:
 		return nil
-	case <-p.done:
-		return p.exit()
+	case <-p.gone:
+		return p.err
 	case <-p.stop:
 		return errors.New("the MCP server command is shutting down")
 	case <-ctx.Done():
@@ -164,15 +182,6 @@ func (p *process) try(line []byte) bool {
 	default:
 		return false
 	}
-}
-
-// exit describes how the process ended; call it after done.
-func (p *process) exit() error {
-	how := "exit status 0"
-	if p.err != nil {
-		how = p.err.Error()
-	}
-	return fmt.Errorf("the MCP server command %q ended: %s", p.cmd.Path, how)
 }
 
 // shut begins the end: stdin is closed, which asks a stdio server to exit.
