@@ -102,7 +102,12 @@ func (c *Client) SealFirst(content Content, outer Outer, final bool, now time.Ti
 // [UnknownContext], and on another Client after [UnknownKey].
 func (c *Client) SealAgain(old *Call, content Content, outer Outer, now time.Time) (*Call, []byte, error) {
 	c.forget(old.ctx)
-	content.Meta.RetryOf = &RetryOf{old.ctx.keys.id, old.seq}
+	// Always the first seal: a chain of names could be broken by delivering its
+	// ends and holding back its middle.
+	content.Meta.RetryOf = old.retryOf
+	if old.retryOf == nil {
+		content.Meta.RetryOf = &RetryOf{old.ctx.keys.id, old.seq}
+	}
 	return c.seal(content, outer, true, now)
 }
 
@@ -113,11 +118,14 @@ func (c *Client) seal(content Content, outer Outer, final bool, now time.Time) (
 	if !c.settings.allows(outer.Carrier) || !c.peer.sets.allows(outer.Carrier) {
 		return nil, nil, fail(NoOverlap, "carrier %v: client has %v, server %v", outer.Carrier, c.settings.offer.Carriers, c.peer.sets.offer.Carriers)
 	}
-	if (outer.Tool != nil) != (outer.Carrier == Inline) {
-		return nil, nil, fail(CannotSeal, "a tool stands outside exactly under the inline carrier")
-	}
 	if err := requestKind(content.Kind, outer.Carrier); err != nil {
 		return nil, nil, fail(CannotSeal, "content kind %d under carrier %v", content.Kind, outer.Carrier)
+	}
+	if (outer.Tool != nil) != (outer.Carrier == Inline && content.callsTool()) {
+		return nil, nil, fail(CannotSeal, "a tool stands outside of exactly a tools/call under the inline carrier")
+	}
+	if err := content.check(); err != nil {
+		return nil, nil, fail(CannotSeal, "%v", err)
 	}
 	revision := content.Revision()
 	c.mu.Lock()
@@ -149,7 +157,7 @@ func (c *Client) sealCold(content Content, outer Outer, revision string, final b
 	if ctx.request, err = newAEAD(c.suite, keys.requestKey[:]); err != nil {
 		return nil, nil, fail(CannotSeal, "%v", err)
 	}
-	call := &Call{client: c, ctx: ctx, outer: outer}
+	call := &Call{client: c, ctx: ctx, outer: outer, retryOf: content.Meta.RetryOf}
 	b := make([]byte, 0, 128+len(enc)+len(c.settings.cbor)+sealedSize(&content, c.pad))
 	b = append(b, 0x89, frameOpen, byte(c.suite))
 	b = dcbor.AppendBytes(b, c.peer.digest[:])
@@ -196,6 +204,7 @@ type Call struct {
 	seq     uint64
 	nextOut uint64
 	sent    bool
+	retryOf *RetryOf // the first seal of the message, when this is not it
 
 	next   uint64 // number of the next answer frame
 	final  bool
@@ -228,6 +237,9 @@ func (c *Call) sealPart(dst []byte, content *Content, n uint64, final bool) ([]b
 func (c *Call) SealNext(dst []byte, content Content, final bool) ([]byte, error) {
 	if c.sent || c.outer.Carrier != HTTP || content.Kind != KindData {
 		return nil, fail(CannotSeal, "nothing can follow what was sealed")
+	}
+	if err := content.check(); err != nil {
+		return nil, fail(CannotSeal, "%v", err)
 	}
 	if c.nextOut > maxN {
 		return nil, fail(TooLarge, "a message has at most 2^32 chunks")
@@ -292,6 +304,9 @@ func (c *Call) open(frame []byte) (Content, bool, error) {
 	}
 	content, err := parseContent(plain)
 	if err != nil {
+		return Content{}, false, fail(AnswerInvalid, "%v", err)
+	}
+	if err := answerKind(content.Kind, c.outer.Carrier, f.N); err != nil {
 		return Content{}, false, fail(AnswerInvalid, "%v", err)
 	}
 	if f.N == 0 {

@@ -3,6 +3,7 @@ package protocol
 import (
 	"bytes"
 	"regexp"
+	"unicode/utf8"
 
 	"github.com/trustedmcp/tmcp/internal/dcbor"
 	"github.com/trustedmcp/tmcp/internal/jsonrpc"
@@ -37,7 +38,7 @@ type Meta struct {
 	Target    string   // 3: HTTP carrier: path and query
 	Method    string   // 4: HTTP carrier: request method
 	EventID   string   // 5: id of the SSE event that held the message
-	Retry     int      // 6: SSE retry in milliseconds, plus one (so that zero is absent)
+	Retry     int      // 6: SSE retry in milliseconds, plus one here (so that zero is absent)
 	EventName string   // 7: SSE event name
 	RetryOf   *RetryOf // 8: this message was sealed before, as that
 	Stream    bool     // 9: the inner answer is an event stream
@@ -65,6 +66,8 @@ func (m *Meta) Field(name string) (string, bool) {
 	}
 	return "", false
 }
+
+const maxRetry = 1<<31 - 2 // milliseconds
 
 // count is the number of pairs of m's map.
 func (m *Meta) count() int {
@@ -96,7 +99,7 @@ func (m *Meta) append(b []byte) []byte {
 		}
 	}
 	if m.Retry != 0 {
-		b = dcbor.AppendUint(append(b, 6), uint64(m.Retry))
+		b = dcbor.AppendUint(append(b, 6), uint64(m.Retry-1))
 	}
 	if m.EventName != "" {
 		b = dcbor.AppendText(append(b, 7), m.EventName)
@@ -112,7 +115,36 @@ func (m *Meta) append(b []byte) []byte {
 	return b
 }
 
-// append writes the content; with padTo, padded to its bucket.
+// check refuses what the receiver would refuse, so that the mistake shows where
+// it was made.
+func (c *Content) check() error {
+	m := &c.Meta
+	if c.Kind < KindMessage || c.Kind > KindRaw {
+		return fail(MalformedContent, "content kind %d is not known", c.Kind)
+	}
+	if m.Status != 0 && (m.Status < 100 || m.Status > 599) {
+		return fail(MalformedContent, "status %d is not an HTTP status", m.Status)
+	}
+	if m.Retry < 0 || m.Retry > maxRetry+1 {
+		return fail(MalformedContent, "retry of %d ms is out of range", m.Retry-1)
+	}
+	if m.RetryOf != nil && m.RetryOf.Seq > maxSeq {
+		return fail(MalformedContent, "retry-of: a seq beyond its range")
+	}
+	for _, f := range m.Fields {
+		if !fieldName(f.Name) || bytes.ContainsAny(f.Value, "\r\n\x00") {
+			return fail(MalformedContent, "%.80q is not the name of an HTTP field in lower case, or its value holds CR, LF or NUL", f.Name)
+		}
+	}
+	for _, s := range [...]string{m.Target, m.Method, m.EventID, m.EventName} {
+		if !utf8.ValidString(s) {
+			return fail(MalformedContent, "%.80q is not UTF-8", s)
+		}
+	}
+	return nil
+}
+
+// append writes the content; with pad, padded to its bucket.
 func (c *Content) append(b []byte, pad bool) []byte {
 	if !pad {
 		b = append(b, 0x83, byte(c.Kind))
@@ -220,14 +252,16 @@ func (m *Meta) read(r *dcbor.Reader) {
 		case 5:
 			m.EventID = r.Text()
 		case 6:
-			m.Retry = int(min(r.Uint(), 1<<31))
+			m.Retry = int(min(r.Uint(), maxRetry)) + 1
 		case 7:
 			m.EventName = r.Text()
 		case 8:
 			r.ArrayN(2)
 			m.RetryOf = &RetryOf{}
 			copy(m.RetryOf.Context[:], r.BytesN(len(ContextID{})))
-			m.RetryOf.Seq = r.Uint()
+			if m.RetryOf.Seq = r.Uint(); m.RetryOf.Seq > maxSeq {
+				r.Fail("retry-of: a seq beyond its range")
+			}
 		case 9:
 			if m.Stream = r.Bool(); r.Err() == nil && !m.Stream {
 				r.Fail("key 9 is true or absent")
@@ -247,6 +281,12 @@ func fieldName(s string) bool {
 		return false
 	}
 	return s != ""
+}
+
+// callsTool reports whether the body is a tools/call request.
+func (c *Content) callsTool() bool {
+	m, err := jsonrpc.Parse(c.Body, jsonrpc.Limits{MaxBytes: len(c.Body) + 1})
+	return err == nil && m.Method == "tools/call" && m.IsRequest()
 }
 
 var revisionForm = regexp.MustCompile(`^\d{4}-\d\d-\d\d$`)

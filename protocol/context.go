@@ -122,6 +122,9 @@ type window struct {
 
 // fresh reports whether seq was not seen and is not too old to tell.
 func (w *window) fresh(seq uint64) bool {
+	if seq > maxSeq {
+		return false // and next can't wrap around
+	}
 	if seq >= w.next {
 		return true
 	}
@@ -171,5 +174,14 @@ func (h *hotSet) put(at *atomic.Pointer[aeadPair], p *aeadPair) {
 	slot := &h.slots[h.next.Add(1)%uint64(len(h.slots))]
 	if old := slot.Swap(at); old != nil && old != at {
 		old.Store(nil)
+	}
+}
+
+// clear drops all expanded keys; contexts in use expand theirs again.
+func (h *hotSet) clear() {
+	for i := range h.slots {
+		if old := h.slots[i].Swap(nil); old != nil {
+			old.Store(nil)
+		}
 	}
 }

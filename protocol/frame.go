@@ -116,15 +116,26 @@ func ParseFrames(b []byte) (first, rest []byte, need bool, err error) {
 	if len(b) == 0 {
 		return nil, nil, true, nil
 	}
+	// A frame is a short flat array, so each try takes the same small time
+	// however the bytes arrive.
 	r := dcbor.NewReader(b)
-	item := r.Skip()
+	n := b[0] & 31
+	if b[0]>>5 != 4 || n != 6 && n != 7 && n != 9 {
+		return nil, nil, false, fail(MalformedFrame, "byte %#02x does not begin a frame", b[0])
+	}
+	for r.Array(); n > 0; n-- {
+		if k := r.PeekMajor(); k >= 4 && k <= 6 {
+			return nil, nil, false, fail(MalformedFrame, "a frame holds no arrays, maps or tags")
+		}
+		r.Skip()
+	}
 	if err := r.Err(); err != nil {
 		if dcbor.IsShort(err) {
 			return nil, b, true, nil
 		}
 		return nil, nil, false, fail(MalformedFrame, "%v", err)
 	}
-	return item, b[len(item):], false, nil
+	return b[:r.Offset():r.Offset()], b[r.Offset():], false, nil
 }
 
 // Outer is what of a message stands outside the seal and must not change on

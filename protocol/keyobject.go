@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/hpke"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"slices"
@@ -46,6 +47,7 @@ const (
 	kidAttested = "attested"
 
 	maxKeyObject = 64 << 10         // bytes
+	maxRSABits   = 8192             // larger keys cost a verifier seconds
 	maxValidity  = time.Hour        // exp - nbf
 	clockSkew    = 60 * time.Second // for nbf only: an expired object is expired
 )
@@ -213,17 +215,18 @@ func seconds(r *dcbor.Reader) time.Time {
 }
 
 func (c *claims) decodeKeys(r *dcbor.Reader) error {
-	last := Suite(0)
+	last := uint64(0)
 	for range r.Array() {
 		r.ArrayN(2)
-		suite, public := Suite(min(r.Uint(), 255)), r.Bytes()
+		number, public := r.Uint(), r.Bytes()
 		if r.Err() != nil {
 			return nil // reported by the caller
 		}
-		if suite <= last {
+		if number <= last {
 			return fail(KeyObjectInvalid, "keys are not in ascending order of suites")
 		}
-		last = suite
+		last = number
+		suite := Suite(min(number, 255))
 		if !suite.valid() {
 			continue // a suite of a later version
 		}
@@ -423,6 +426,9 @@ func (s *signature) decodeHeader() error {
 				c, err := x509.ParseCertificate(der)
 				if err != nil {
 					return fail(KeyObjectInvalid, "x5chain: %v", err)
+				}
+				if k, ok := c.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() > maxRSABits {
+					return fail(KeyObjectInvalid, "x5chain: an RSA key of %d bits, the limit is %d", k.N.BitLen(), maxRSABits)
 				}
 				s.chain = append(s.chain, c)
 			}

@@ -2,6 +2,8 @@ package protocol
 
 import (
 	"crypto/hpke"
+	"crypto/sha256"
+	"encoding/binary"
 	"slices"
 	"strings"
 	"time"
@@ -40,8 +42,8 @@ func (s *Server) Open(frame []byte, outer Outer, now time.Time) (*Request, error
 	if !s.cfg.Settings.allows(outer.Carrier) {
 		return nil, fail(CarrierRefused, "%v is not among this server's carriers %v", outer.Carrier, s.cfg.Settings.offer.Carriers)
 	}
-	if (outer.Tool != nil) != (outer.Carrier == Inline) {
-		return nil, fail(OuterMismatch, "a tool stands outside exactly under the inline carrier")
+	if outer.Tool != nil && outer.Carrier != Inline {
+		return nil, fail(OuterMismatch, "a tool stands outside under the inline carrier only")
 	}
 	sc := scratches.Get().(*scratch)
 	defer scratches.Put(sc)
@@ -94,7 +96,7 @@ func (s *Server) openFirst(f *Frame, sc *scratch, outer Outer, now time.Time) (*
 	info := sealInfo(RoleClient, f.Suite, f.KeyDigest, s.cfg.Settings.Digest(), settings.Digest(), nil, f.Revision)
 	rec, err := hpke.NewRecipient(f.Enc, key.private[f.Suite], f.Suite.kdf(), f.Suite.aead(), info)
 	if err != nil {
-		return nil, fail(OpenFailed, "encapsulated key: %v", err)
+		return nil, openFailed() // TMCP-10.1-5: as any other cause
 	}
 	keys, err := newContextKeys(f.Suite, rec.Export)
 	if err != nil {
@@ -114,11 +116,13 @@ func (s *Server) openFirst(f *Frame, sc *scratch, outer Outer, now time.Time) (*
 	if err := s.checkFull(key, now); err != nil {
 		return nil, err
 	}
-	if err := s.settleRetry(&r.Content, key, now); err != nil {
-		return nil, err
+	if of := r.Content.Meta.RetryOf; of != nil {
+		if err := s.settleRetry(*of, now); err != nil {
+			return nil, err
+		}
 	}
 	ctx.window.mark(0)
-	if !key.add(keys.id, ctx) { // lost a race against the same frame
+	if !key.add(keys.id, ctx, settings.weight()) { // lost a race against the same frame
 		return nil, fail(Replayed, "this open frame was received before")
 	}
 	return r, nil
@@ -172,8 +176,8 @@ func (s *Server) openNext(f *Frame, sc *scratch, outer Outer, now time.Time) (*R
 	if err := r.open(f, sc); err != nil {
 		return nil, err
 	}
-	if err := s.settleRetry(&r.Content, key, now); err != nil {
-		return nil, err
+	if r.Content.Meta.RetryOf != nil {
+		return nil, fail(MalformedContent, "retry-of in a next frame; a retry is sealed afresh")
 	}
 	// Only what opened moves the window, and only once.
 	ctx.mu.Lock()
@@ -185,30 +189,42 @@ func (s *Server) openNext(f *Frame, sc *scratch, outer Outer, now time.Time) (*R
 	return r, nil
 }
 
+// openFailed tells nothing about the cause.
+func openFailed() error {
+	return fail(OpenFailed, "the seal does not open: the message, what stands outside it, or the negotiation was altered")
+}
+
 // settleRetry makes sure that a message which was sealed more than once runs at
-// most once here: if its earlier seal was opened it is refused, else that seal
-// is burned, so that it can't be delivered late.
-func (s *Server) settleRetry(c *Content, key *serverKey, now time.Time) error {
-	of := c.Meta.RetryOf
-	if of == nil {
-		return nil
-	}
+// most once here. All its later seals name the first one: who comes first, the
+// first seal or a retry, uses its name up, and the others are refused. It is
+// called once for each open frame that names one.
+func (s *Server) settleRetry(of RetryOf, now time.Time) error {
 	if ctx, _ := s.find(of.Context, now); ctx != nil {
 		ctx.mu.Lock()
 		defer ctx.mu.Unlock()
+		if of.Seq >= ctx.window.next+windowSize {
+			return fail(Replayed, "retry of message %d, far beyond those of its context", of.Seq)
+		}
 		if !ctx.window.mark(of.Seq) {
-			return fail(Replayed, "this message already arrived in its earlier seal, as message %d of its context", of.Seq)
+			return fail(Replayed, "this message already arrived in another seal, as message %d of its context or a retry of that", of.Seq)
 		}
 		return nil
 	}
+	// An open frame may have been sealed to any key that still opens. A next
+	// frame of a context that is not here can't open here, but other retries
+	// of it can.
+	id := of.Context
 	if of.Seq != 0 {
-		return nil // a next frame of a context that is not here can't be opened here
+		b := binary.BigEndian.AppendUint64(id[:], of.Seq)
+		sum := sha256.Sum256(b)
+		id = ContextID(sum[:len(id)])
 	}
-	// An open frame that was sealed to any key that still opens could arrive late.
+	unused := true
 	for _, k := range s.alive(now) {
-		if !k.add(of.Context, nil) && k == key {
-			return fail(Replayed, "this message was retried before")
-		}
+		unused = k.add(id, nil, 1) && unused
+	}
+	if !unused {
+		return fail(Replayed, "this message already arrived in another seal")
 	}
 	return nil
 }
@@ -223,7 +239,7 @@ func (r *Request) open(f *Frame, sc *scratch) error {
 	sc.place(&r.ctx.keys.requestNonce, f.Seq, f.N)
 	plain, err := pair.request.Open(nil, sc.nonce[:], f.Ciphertext, sc.aad)
 	if err != nil {
-		return fail(OpenFailed, "the seal does not open: the message, what stands outside it, or the negotiation was altered")
+		return openFailed()
 	}
 	c, err := parseContent(plain)
 	if err != nil {
@@ -235,6 +251,9 @@ func (r *Request) open(f *Frame, sc *scratch) error {
 		}
 		if err := requestKind(c.Kind, r.Outer.Carrier); err != nil {
 			return err
+		}
+		if r.Outer.Carrier == Inline && c.callsTool() != (r.Outer.Tool != nil) {
+			return fail(OuterMismatch, "a tool stands outside of exactly the sealed tools/call")
 		}
 	} else if c.Kind != KindData {
 		return fail(MalformedContent, "content kind %d in a further chunk", c.Kind)
@@ -253,6 +272,18 @@ func requestKind(k Kind, c Carrier) error {
 	}
 	if !ok {
 		return fail(MalformedContent, "content kind %d in a request under carrier %v", k, c)
+	}
+	return nil
+}
+
+// answerKind checks the kind of answer frame n.
+func answerKind(k Kind, c Carrier, n uint64) error {
+	ok := k == KindMessage || k == KindEnd || k == KindRaw
+	if c == HTTP {
+		ok = k == KindHTTP && n == 0 || k == KindData && n > 0 || k == KindEnd
+	}
+	if !ok {
+		return fail(MalformedContent, "content kind %d in frame %d of an answer under carrier %v", k, n, c)
 	}
 	return nil
 }
@@ -285,6 +316,12 @@ func (r *Request) Seal(dst []byte, c Content, final bool) ([]byte, error) {
 	}
 	if r.out.n > maxN {
 		return nil, fail(TooLarge, "an answer has at most 2^32 frames")
+	}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	if err := answerKind(c.Kind, r.Outer.Carrier, r.out.n); err != nil {
+		return nil, err
 	}
 	pair, err := r.server.ciphers(r.ctx)
 	if err != nil {

@@ -70,13 +70,13 @@ type serverKey struct {
 	order  []Digest            // of nonces, oldest first, a ring once full
 	oldest int
 
-	count  atomic.Int64 // contexts and burned ids
+	count  atomic.Int64 // contexts, by weight, and used-up ids
 	shards [shardCount]contextShard
 }
 
 type contextShard struct {
 	mu       sync.RWMutex
-	contexts map[ContextID]*serverContext // nil: burned, see Server.burn
+	contexts map[ContextID]*serverContext // nil: used up, see Server.settleRetry
 }
 
 // serverContext is the soft state of one context. Lost, it costs the client one
@@ -206,7 +206,11 @@ func (s *Server) currentKey(now time.Time) (*serverKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.live.Store(append([]*serverKey{k}, s.alive(now)...))
+	alive := s.alive(now)
+	if all, _ := s.live.Load().([]*serverKey); len(all) != len(alive) {
+		s.hot.clear() // it would keep contexts of dropped keys in memory
+	}
+	s.live.Store(append([]*serverKey{k}, alive...))
 	s.current.Store(k)
 	return k, nil
 }
@@ -235,6 +239,9 @@ func (s *Server) Expire(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	alive := s.alive(now)
+	if all, _ := s.live.Load().([]*serverKey); len(all) != len(alive) {
+		s.hot.clear() // it would keep contexts of dropped keys in memory
+	}
 	s.live.Store(alive)
 	if k, _ := s.current.Load().(*serverKey); k != nil && !slices.Contains(alive, k) {
 		s.current.Store((*serverKey)(nil))
@@ -301,9 +308,9 @@ func (s *Server) find(id ContextID, now time.Time) (*serverContext, *serverKey) 
 	return nil, nil
 }
 
-// add records a context (or a burned id, when c is nil) and reports whether the
-// id was new.
-func (k *serverKey) add(id ContextID, c *serverContext) bool {
+// add records a context (or a used-up id, when c is nil) and reports whether the
+// id was new. weight is what it counts for towards MaxContexts.
+func (k *serverKey) add(id ContextID, c *serverContext, weight int64) bool {
 	sh := k.shard(id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -311,7 +318,7 @@ func (k *serverKey) add(id ContextID, c *serverContext) bool {
 		return false
 	}
 	sh.contexts[id] = c
-	k.count.Add(1)
+	k.count.Add(weight)
 	return true
 }
 

@@ -230,4 +230,9 @@ func chooseSuite(client, server *Settings) (Suite, error) {
 	return 0, fail(NoOverlap, "no common suite: client %v, server %v", client.offer.Suites, server.offer.Suites)
 }
 
+// weight is what a context with these settings counts for, so that a peer which
+// sends other large settings with each context fills no more memory than one
+// which does not.
+func (s *Settings) weight() int64 { return 1 + int64(len(s.cbor))/256 }
+
 func (s *Settings) allows(c Carrier) bool { return slices.Contains(s.offer.Carriers, c) }

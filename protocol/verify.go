@@ -74,6 +74,9 @@ func VerifyKeyObject(object []byte, want Expect) (*Peer, error) {
 	if want.Identity == "" || want.Anchor == nil || want.Settings == nil || want.Now.IsZero() {
 		return nil, fail(KeyObjectInvalid, "Expect needs Identity, Anchor, Settings and Now")
 	}
+	if want.Nonce != nil && (len(want.Nonce) < MinNonce || len(want.Nonce) > MaxNonce) {
+		return nil, fail(NonceMismatch, "a nonce of %d bytes was sent; %d to %d are allowed", len(want.Nonce), MinNonce, MaxNonce)
+	}
 	if want.Role == 0 {
 		want.Role = RoleServer
 	}
