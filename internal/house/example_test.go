@@ -316,6 +316,9 @@ func diagItem(r *dcbor.Reader, indent string) string {
 				return "<< " + s + " >>"
 			}
 		}
+		if len(b) > 0 && len(b) < 32 && !bytes.ContainsFunc(b, func(r rune) bool { return r < 'a' || r > 'z' }) {
+			return "'" + string(b) + "'" // a kid
+		}
 		h := hex.EncodeToString(b)
 		if len(h) <= 64 {
 			return "h'" + h + "'"
