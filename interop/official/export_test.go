@@ -1,0 +1,4 @@
+package official
+
+// Read reads the reports of one run.
+var Read = read
