@@ -33,6 +33,7 @@ const (
 	wroteWait     = time.Second      // for a request to leave before its cancellation follows
 	firstRetry    = time.Second      // before a broken stream is resumed, unless the server says
 	maxRetry      = 30 * time.Second // between attempts that fail
+	endWait       = 5 * time.Second  // for what is under way once Pump ends
 	maxAttempts   = 6                // failed attempts in a row to resume an answer
 	eventOverhead = 64 << 10         // SSE framing around a message
 )
@@ -158,7 +159,14 @@ loop:
 		failed = err
 	}
 	p.quit(nil)
-	p.wg.Wait()
+	done := make(chan struct{})
+	go func() {
+		p.wg.Wait()
+		close(done)
+	}()
+	if !within(done, endWait) && failed == nil { // a write to the client blocks
+		failed = errors.New("the MCP client does not read its input")
+	}
 	return failed
 }
 
@@ -278,8 +286,9 @@ func (p *pump) request(m *jsonrpc.Message) {
 		switch {
 		case err == nil:
 			p.write(answer)
-		case ctx.Err() != nil && p.ctx.Err() == nil:
-			// Cancelled by the client, which expects no answer then.
+		case ctx.Err() != nil:
+			// Cancelled by the client, which expects no answer then, or given
+			// up because the client is gone.
 		default:
 			var he *httpError
 			if errors.As(err, &he) && he.answer != nil {
