@@ -25,6 +25,7 @@ import (
 
 	"github.com/trustedmcp/tmcp/internal/dcbor"
 	"github.com/trustedmcp/tmcp/protocol"
+	"github.com/trustedmcp/tmcp/schema"
 	"github.com/trustedmcp/tmcp/spec"
 )
 
@@ -232,6 +233,22 @@ func runExample(t *testing.T) map[string]string {
 	aad = dcbor.AppendNull(dcbor.AppendNull(aad))
 	if plain = open(t, reqKey, nonce(reqNonce, wf.Seq, 0), wf.Ciphertext, aad); !bytes.HasSuffix(plain, ping.Body) {
 		t.Fatal("the next frame holds another message")
+	}
+
+	for _, tt := range []struct {
+		part   string
+		dir    schema.Direction
+		method string // of the request, for a result
+	}{
+		{"discover-request", schema.ClientToServer, ""}, {"discover-result", schema.ServerToClient, "server/discover"},
+		{"call-request", schema.ClientToServer, ""}, {"call-result", schema.ServerToClient, "trust/call"},
+	} {
+		msg := []byte(strings.TrimSuffix(strings.TrimPrefix(parts[tt.part], "```json\n"), "```\n"))
+		must(schema.ValidateOuter(tt.dir, msg))
+		must(schema.ValidateMCP("2026-07-28", tt.dir, msg, tt.method))
+	}
+	for rule, b := range map[string][]byte{"key-object": object, "open-frame": frame, "answer-frame": answerFrame, "next-frame": warm} {
+		must(schema.ValidateCBOR(rule, b))
 	}
 
 	_, err = server.Open(frame, outer, exampleTime.Add(3*time.Second))
