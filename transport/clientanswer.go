@@ -1,0 +1,212 @@
+package transport
+
+import (
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/trustedmcp/tmcp/internal/sse"
+	"github.com/trustedmcp/tmcp/protocol"
+)
+
+// frames is where the frames of one answer come from. frame returns io.EOF at
+// the end, errComment for a keep-alive, and a *protocol.Error for a refusal.
+type frames interface {
+	frame() ([]byte, error)
+	Close() error
+}
+
+func (s *source) Close() error { return s.body.Close() }
+
+// answer is an answer whose first frame is open.
+type answer struct {
+	src   frames
+	call  *protocol.Call
+	link  *link
+	first protocol.Content
+	final bool
+}
+
+// open reads the first frame of the answer in resp.
+func (x *exchange) open(resp *http.Response, link *link, call *protocol.Call) (*answer, error) {
+	a, err := x.openFrom(resp, link, call)
+	if err != nil {
+		resp.Body.Close()
+		return nil, x.reading(err)
+	}
+	return a, nil
+}
+
+func (x *exchange) openFrom(resp *http.Response, link *link, call *protocol.Call) (*answer, error) {
+	if resp.StatusCode == http.StatusNotFound && link.session != "" {
+		return nil, protocol.Errorf(sessionLost, "the outer session is over")
+	}
+	if !isType(resp.Header, typeJSON) && !isType(resp.Header, typeSSE) {
+		r := protocol.UnsealedError
+		if resp.StatusCode < 300 {
+			r = protocol.PlaintextAnswer
+		}
+		return nil, protocol.Errorf(r, "HTTP status %d with content type %.60q came unsealed where a sealed answer is due", resp.StatusCode, resp.Header.Get("Content-Type"))
+	}
+	return firstFrame(newSource(resp, x.rt.cfg.Limits), link, call)
+}
+
+func firstFrame(src frames, link *link, call *protocol.Call) (*answer, error) {
+	for {
+		frame, err := src.frame()
+		if err == errComment {
+			continue
+		}
+		if err == io.EOF {
+			return nil, call.Close()
+		}
+		if err != nil {
+			return nil, err
+		}
+		a := &answer{src: src, call: call, link: link}
+		if a.first, a.final, err = call.Open(frame); err != nil {
+			return nil, err
+		}
+		return a, nil
+	}
+}
+
+// reading makes of an error while reading an answer one with a reason: what
+// broke off is truncated, unless this side gave up.
+func (x *exchange) reading(err error) error {
+	var e *protocol.Error
+	switch {
+	case errors.As(err, &e):
+		return err
+	case x.ctx.Err() != nil:
+		return x.ctx.Err()
+	case errors.Is(err, sse.ErrTooLarge):
+		return protocol.Errorf(protocol.TooLarge, "%v", err)
+	}
+	return protocol.Errorf(protocol.Truncated, "the answer broke off: %v", err)
+}
+
+// response restores what the server behind the seal answered.
+func (a *answer) response(x *exchange) (*http.Response, error) {
+	c := a.first
+	status := c.Meta.Status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	header := unpackFields(c.Meta.Fields)
+	if c.Meta.Stream {
+		body := &streamBody{x: x, answer: *a, pending: true}
+		header.Del("Content-Length")
+		return &http.Response{
+			Status: http.StatusText(status), StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+			Header: header, Body: body, ContentLength: -1, Request: x.req,
+		}, nil
+	}
+	defer a.src.Close()
+	if !a.final {
+		return nil, protocol.Errorf(protocol.AnswerInvalid, "an answer that is no stream is one frame, and this has more")
+	}
+	body := c.Body
+	var err error
+	switch c.Kind {
+	case protocol.KindMessage:
+		if body, err = x.rt.label(body, a.link); err != nil {
+			return nil, err
+		}
+	case protocol.KindRaw:
+	case protocol.KindEnd:
+		body = nil
+	default:
+		return nil, protocol.Errorf(protocol.AnswerInvalid, "content kind %d in an answer", c.Kind)
+	}
+	a.done(x)
+	return newResponse(x.req, status, header, body), nil
+}
+
+func (a *answer) done(x *exchange) {
+	x.rt.see(Event{Kind: EventAnswered, Carrier: x.rt.cfg.Carrier, Context: a.call.Context(), Seq: a.call.Seq(), Peer: a.link.client.Peer()})
+}
+
+// streamBody is the event stream of the server behind the seal, restored event
+// by event as sealed frames arrive. It reads only when it is read from, so it
+// needs no goroutine, and closing it closes the outer stream.
+type streamBody struct {
+	x       *exchange
+	answer  answer
+	pending bool // answer.first was not delivered yet
+	buf     []byte
+	off     int
+	err     error
+}
+
+func (b *streamBody) Read(p []byte) (int, error) {
+	for b.off == len(b.buf) {
+		if b.err != nil {
+			return 0, b.err
+		}
+		b.buf, b.off = b.buf[:0], 0
+		b.err = b.fill()
+		var e *protocol.Error
+		if errors.As(b.err, &e) {
+			b.x.rt.see(Event{Kind: EventRefused, Err: e, Carrier: b.x.rt.cfg.Carrier})
+		}
+	}
+	n := copy(p, b.buf[b.off:])
+	b.off += n
+	return n, nil
+}
+
+func (b *streamBody) Close() error { return b.answer.src.Close() }
+
+// fill puts the next event into buf.
+func (b *streamBody) fill() error {
+	a := &b.answer
+	if b.pending {
+		b.pending = false
+		return b.event(a.first)
+	}
+	frame, err := a.src.frame()
+	switch {
+	case err == errComment:
+		b.buf = append(b.buf, ":\n\n"...)
+		return nil
+	case err == io.EOF && a.final:
+		return io.EOF
+	case err == io.EOF:
+		return a.call.Close()
+	case err != nil && a.final:
+		return io.EOF // complete; what the path does afterwards doesn't matter
+	case err != nil:
+		return b.x.reading(err)
+	}
+	var c protocol.Content
+	if c, a.final, err = a.call.Open(frame); err != nil {
+		return err
+	}
+	return b.event(c)
+}
+
+func (b *streamBody) event(c protocol.Content) error {
+	if b.answer.final {
+		b.answer.done(b.x)
+	}
+	switch c.Kind {
+	case protocol.KindEnd:
+		return nil
+	case protocol.KindMessage:
+	default:
+		return protocol.Errorf(protocol.AnswerInvalid, "content kind %d in an event stream", c.Kind)
+	}
+	body := c.Body
+	if len(body) > 0 {
+		var err error
+		if body, err = b.x.rt.label(body, b.answer.link); err != nil {
+			return err
+		}
+	}
+	if body == nil {
+		body = []byte{}
+	}
+	b.buf = sse.Append(b.buf, sse.Event{ID: c.Meta.EventID, HasID: c.Meta.EventID != "", Name: c.Meta.EventName, Retry: c.Meta.Retry - 1, Data: body})
+	return nil
+}

@@ -1,0 +1,237 @@
+package transport
+
+import (
+	"bytes"
+	"encoding/base64"
+	"net/http"
+	"net/textproto"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/trustedmcp/tmcp/internal/jsonrpc"
+	"github.com/trustedmcp/tmcp/protocol"
+)
+
+// Revisions of MCP that an outer leg may be of. The conversation inside the
+// seal has its own.
+const (
+	revisionModern = "2026-07-28"
+	revisionLegacy = "2025-11-25"
+)
+
+var outerRevisions = []string{revisionModern, revisionLegacy, "2025-06-18", "2025-03-26", "2024-11-05"}
+
+// Keys of _meta that MCP defines.
+const (
+	metaVersion      = "io.modelcontextprotocol/protocolVersion"
+	metaCapabilities = "io.modelcontextprotocol/clientCapabilities"
+	metaClientInfo   = "io.modelcontextprotocol/clientInfo"
+	metaServerInfo   = "io.modelcontextprotocol/serverInfo"
+)
+
+const (
+	typeJSON = "application/json"
+	typeSSE  = "text/event-stream"
+
+	headerVersion = "Mcp-Protocol-Version"
+	headerMethod  = "Mcp-Method"
+	headerName    = "Mcp-Name"
+	headerSession = "Mcp-Session-Id"
+	headerParam   = "Mcp-Param-" // prefix
+)
+
+// outerName is how the trust layer names itself outside the seal. It is
+// constant, so that it tells nothing of what is inside.
+const outerName = `{"name":"org.trustedmcp/trust","version":"1"}`
+
+// Limits bound what is read from a peer. A zero field means its default.
+type Limits struct {
+	// MaxMessage is the size of one inner message in bytes, default 4 MiB. What
+	// carries it may be larger by the encoding.
+	MaxMessage int
+	// MaxDepth is the nesting of JSON outside the seal, default 64.
+	MaxDepth int
+}
+
+func (l Limits) message() int { return jsonrpc.Limits{MaxBytes: l.MaxMessage}.Bytes() }
+
+// outer is the size of an outer message that holds one inner message of the
+// greatest size, its HTTP fields and the sealing.
+func (l Limits) outer() int { return l.message()/3*4 + 128<<10 }
+
+func (l Limits) json() jsonrpc.Limits {
+	return jsonrpc.Limits{MaxBytes: l.outer(), MaxDepth: l.MaxDepth}
+}
+
+func clockOr(c func() time.Time) func() time.Time {
+	if c == nil {
+		return time.Now
+	}
+	return c
+}
+
+// hopByHop are the fields of one connection (RFC 9110 section 7.6.1), and those
+// that are computed anew on the other side of the seal.
+var hopByHop = map[string]bool{
+	"connection": true, "keep-alive": true, "proxy-connection": true, "proxy-authenticate": true,
+	"proxy-authorization": true, "te": true, "trailer": true, "transfer-encoding": true, "upgrade": true,
+	"content-length": true, "accept-encoding": true, "expect": true,
+}
+
+// packFields turns HTTP fields into sealed ones, in a stable order.
+func packFields(h http.Header) []protocol.Field {
+	names := make([]string, 0, len(h))
+	total := 0
+	for name, values := range h {
+		names = append(names, name)
+		total += len(values)
+	}
+	slices.Sort(names)
+	out := make([]protocol.Field, 0, total)
+	listed := h["Connection"]
+	for _, name := range names {
+		lower := strings.ToLower(name)
+		if hopByHop[lower] || listsToken(listed, lower) {
+			continue
+		}
+		for _, v := range h[name] {
+			out = append(out, protocol.Field{Name: lower, Value: []byte(v)})
+		}
+	}
+	return out
+}
+
+func listsToken(values []string, token string) bool {
+	for _, v := range values {
+		for t := range strings.SplitSeq(v, ",") {
+			if strings.EqualFold(strings.TrimSpace(t), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// unpackFields is the reverse of packFields. Fields of the connection that a
+// peer sealed all the same are dropped: they could desynchronise the parsers.
+func unpackFields(fields []protocol.Field) http.Header {
+	h := make(http.Header, len(fields)+2)
+	for _, f := range fields {
+		if !hopByHop[f.Name] && f.Name != "host" {
+			name := textproto.CanonicalMIMEHeaderKey(f.Name)
+			h[name] = append(h[name], string(f.Value))
+		}
+	}
+	return h
+}
+
+func isType(header http.Header, want string) bool {
+	t, _, _ := strings.Cut(header.Get("Content-Type"), ";")
+	return strings.EqualFold(strings.TrimSpace(t), want)
+}
+
+var b64 = base64.RawURLEncoding
+
+// cutFrame takes the value of the first member "frame" out of an outer message,
+// so that the strict parser need not walk over what is base64url anyway: rest
+// is the message with that value empty. It is an optimisation only: when the
+// text is not of the usual form, frame is nil and rest is body.
+func cutFrame(body []byte) (frame, rest []byte) {
+	const key = `"frame":"`
+	i := bytes.Index(body, []byte(key))
+	if i < 0 || i > 0 && body[i-1] == '\\' {
+		return nil, body
+	}
+	start := i + len(key)
+	end := bytes.IndexByte(body[start:], '"')
+	if end <= 0 {
+		return nil, body
+	}
+	frame = body[start : start+end]
+	for _, c := range frame {
+		if !base64Char[c] {
+			return nil, body
+		}
+	}
+	rest = make([]byte, 0, len(body)-end)
+	rest = append(append(rest, body[:start]...), body[start+end:]...)
+	return frame, rest
+}
+
+var base64Char = func() (t [256]bool) {
+	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") {
+		t[c] = true
+	}
+	return t
+}()
+
+// outer is an outer JSON-RPC message, parsed strictly.
+type outer struct {
+	*jsonrpc.Message
+	frame  []byte         // base64url text of the member "frame" of params or result
+	meta   jsontext.Value // _meta of params or result
+	name   string         // params.name
+	nonce  string         // params.nonce
+	frames jsontext.Value // _meta[MetaFrames]
+	attest jsontext.Value // _meta[MetaAttest]
+	args   bool           // params.arguments is present
+}
+
+// parseOuter reads an outer message and the members that the trust layer
+// decides by.
+func parseOuter(body []byte, lim jsonrpc.Limits) (*outer, error) {
+	if len(body) > lim.Bytes() {
+		return nil, &jsonrpc.ParseError{Code: jsonrpc.CodeParse, Reason: "too-large", Detail: "the message is over the size limit"}
+	}
+	frame, rest := cutFrame(body)
+	m, err := jsonrpc.Parse(rest, lim)
+	if err != nil {
+		return nil, err
+	}
+	o := &outer{Message: m}
+	holder := m.Params
+	if m.IsResponse() {
+		holder = m.Result
+	}
+	if holder.Kind() != '{' {
+		return o, nil
+	}
+	err = jsonrpc.Members(holder, func(name string, v jsontext.Value) error {
+		switch name {
+		case "frame":
+			s, _ := jsonrpc.Text(v)
+			if o.frame = []byte(s); s == "" && frame != nil {
+				o.frame = frame
+			}
+		case "_meta":
+			o.meta = v
+		case "name":
+			o.name, _ = jsonrpc.Text(v)
+		case "nonce":
+			o.nonce, _ = jsonrpc.Text(v)
+		case "arguments":
+			o.args = true
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	o.frames = jsonrpc.Get(o.meta, protocol.MetaFrames)
+	o.attest = jsonrpc.Get(o.meta, protocol.MetaAttest)
+	return o, nil
+}
+
+// version is the revision of a modern outer request, by its own _meta.
+func (o *outer) version() string {
+	v, _ := jsonrpc.Text(jsonrpc.Get(o.meta, metaVersion))
+	return v
+}
+
+// announced are the client settings that stand outside, or nil.
+func (o *outer) announced() jsontext.Value {
+	return jsonrpc.Get(o.meta, metaCapabilities, "extensions", protocol.ExtensionID)
+}

@@ -1,0 +1,225 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/trustedmcp/tmcp/internal/jsonrpc"
+	"github.com/trustedmcp/tmcp/protocol"
+)
+
+// A ServerConfig says how [Handler] puts trust in front of an MCP server. Trust
+// or Identity is required, all else has a default.
+type ServerConfig struct {
+	// Trust opens and seals. Give one to share it between handlers; otherwise it
+	// is made from Identity, Mode and Carriers.
+	Trust *protocol.Server
+
+	// Identity is who the server is: its URI is the one that clients dial.
+	Identity *protocol.Identity
+	// Mode is [protocol.ModeRequired] (the default): nothing reaches the server
+	// unsealed, or [protocol.ModePreferred]: plaintext passes.
+	Mode protocol.Mode
+	// Carriers that are accepted; default all, envelope first.
+	Carriers []protocol.Carrier
+
+	Limits Limits
+	// Clock tells the time; default time.Now.
+	Clock func() time.Time
+	// Observe, if set, is told what happened, on the goroutine of the request. It
+	// must be safe for concurrent use, and quick.
+	Observe func(Event)
+	// PassFields names HTTP fields outside the seal that the server may see, such
+	// as Traceparent. They are what any proxy says; a sealed field of the same
+	// name wins.
+	PassFields []string
+}
+
+type handler struct {
+	inner  http.Handler
+	trust  *protocol.Server
+	mode   protocol.Mode
+	limits Limits
+	clock  func() time.Time
+	see    func(Event)
+	pass   []string
+	tools  toolTable
+
+	mu        sync.Mutex
+	announced []byte // client settings seen last, as JSON, and their digest
+	digest    protocol.Digest
+}
+
+// Handler puts trust in front of inner, the handler of any MCP server. It
+// answers server/discover, initialize and trust/attest itself; what is sealed
+// it opens, hands to inner as the request that the client made, and seals
+// inner's answer as it is written. In required mode inner never sees plaintext.
+//
+// A request that inner gets has the path and connection of the outer one, and
+// the HTTP fields that the client sealed; see also [SealedFrom].
+func Handler(inner http.Handler, cfg ServerConfig) (http.Handler, error) {
+	if inner == nil {
+		return nil, errors.New("transport: Handler needs a handler to stand in front of")
+	}
+	trust := cfg.Trust
+	if trust == nil {
+		settings, err := protocol.NewSettings(protocol.Offer{Mode: cfg.Mode, Carriers: cfg.Carriers})
+		if err != nil {
+			return nil, err
+		}
+		if trust, err = protocol.NewServer(protocol.ServerConfig{Identity: cfg.Identity, Settings: settings}); err != nil {
+			return nil, err
+		}
+	}
+	mode := trust.Settings().Offer().Mode
+	if cfg.Trust != nil && cfg.Mode != "" && cfg.Mode != mode {
+		return nil, errors.New("transport: ServerConfig.Mode differs from the mode that ServerConfig.Trust announces; leave it empty")
+	}
+	h := &handler{inner: inner, trust: trust, mode: mode, limits: cfg.Limits, clock: clockOr(cfg.Clock), see: cfg.Observe}
+	for _, name := range cfg.PassFields {
+		if !hopByHop[strings.ToLower(name)] {
+			h.pass = append(h.pass, http.CanonicalHeaderKey(name))
+		}
+	}
+	if h.see == nil {
+		h.see = func(Event) {}
+	}
+	h.tools.h = h
+	return h, nil
+}
+
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if isType(r.Header, protocol.MediaTypeFrames) {
+		h.serveFrames(w, r)
+		return
+	}
+	if r.Method != http.MethodPost {
+		if h.mode == protocol.ModePreferred {
+			h.plaintext(w, r, nil, nil)
+			return
+		}
+		w.Header().Set("Allow", http.MethodPost)
+		http.Error(w, "this server speaks sealed MCP (extension "+protocol.ExtensionID+") by POST", http.StatusMethodNotAllowed)
+		return
+	}
+	body, err := readBody(r, h.limits.outer())
+	if err != nil {
+		h.refuse(w, "", "", err)
+		return
+	}
+	m, err := parseOuter(body, h.limits.json())
+	var bad *jsonrpc.ParseError
+	switch {
+	case err == nil:
+	case h.mode == protocol.ModePreferred:
+		h.plaintext(w, r, body, nil) // the server behind says what is wrong with it
+		return
+	case errors.As(err, &bad):
+		writeJSON(w, http.StatusBadRequest, jsonrpc.ErrorResponse("", bad.Code, bad.Error(), nil))
+		return
+	}
+	switch {
+	case m.Method == protocol.MethodCall && m.IsRequest():
+		h.serveCall(w, r, m)
+	case m.Method == protocol.MethodAttest && m.IsRequest():
+		h.serveAttest(w, r, m)
+	case (m.frames != nil || m.attest != nil) && m.IsRequest():
+		h.serveInline(w, r, m)
+	default:
+		h.plaintext(w, r, body, m)
+	}
+}
+
+// readBody reads the whole body before anything is answered: an HTTP/1 server
+// that answers with the body unread closes the connection under its peer.
+func readBody(r *http.Request, limit int) ([]byte, error) {
+	if r.ContentLength > int64(limit) {
+		return nil, protocol.Errorf(protocol.TooLarge, "a body of %d bytes, the limit is %d", r.ContentLength, limit)
+	}
+	var buf bytes.Buffer
+	if r.ContentLength > 0 {
+		buf.Grow(int(r.ContentLength) + bytes.MinRead)
+	}
+	if _, err := buf.ReadFrom(io.LimitReader(r.Body, int64(limit)+1)); err != nil {
+		return nil, protocol.Errorf(protocol.MalformedFrame, "reading the body: %v", err)
+	}
+	if buf.Len() > limit {
+		return nil, protocol.Errorf(protocol.TooLarge, "a body of more than %d bytes", limit)
+	}
+	return buf.Bytes(), nil
+}
+
+func writeJSON(w http.ResponseWriter, status int, body []byte) {
+	w.Header().Set("Content-Type", typeJSON)
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	w.Write(body)
+}
+
+// refuse answers with a trust error. They go out with status 200: clients take
+// other statuses for a server of an older era, and fall back to plaintext.
+func (h *handler) refuse(w http.ResponseWriter, id jsonrpc.ID, method string, err error) {
+	e := reasonOf(err)
+	h.see(Event{Kind: EventRefused, Method: method, Err: e})
+	writeJSON(w, http.StatusOK, e.Response(id))
+}
+
+// Sealed tells the server behind [Handler] how a request came.
+type Sealed struct {
+	Carrier        protocol.Carrier
+	Context        protocol.ContextID
+	Seq            uint64
+	Revision       string // of MCP, that the client committed to; or ""
+	ClientSettings *protocol.Settings
+}
+
+type sealedKey struct{}
+
+// SealedFrom returns how the request with that context came. ok is false for
+// one that came in plaintext (preferred mode).
+func SealedFrom(ctx context.Context) (s Sealed, ok bool) {
+	s, ok = ctx.Value(sealedKey{}).(Sealed)
+	return s, ok
+}
+
+// innerRequest is the request that the client made inside the seal, on the
+// connection of the outer one.
+func (h *handler) innerRequest(r *http.Request, req *protocol.Request, method string, body []byte) *http.Request {
+	in := h.bareRequest(r, method, body)
+	in.Header = unpackFields(req.Content.Meta.Fields)
+	for _, name := range h.pass {
+		if _, sealed := in.Header[name]; !sealed && r.Header[name] != nil {
+			in.Header[name] = slices.Clone(r.Header[name])
+		}
+	}
+	// A browser sets Origin outside, where the page that it runs can't remove it.
+	if o := r.Header["Origin"]; o != nil {
+		in.Header["Origin"] = slices.Clone(o)
+	}
+	if method == http.MethodPost {
+		if in.Header["Content-Type"] == nil {
+			in.Header["Content-Type"] = []string{typeJSON}
+		}
+		if in.Header["Accept"] == nil {
+			in.Header["Accept"] = []string{typeJSON + ", " + typeSSE}
+		}
+	}
+	return in.WithContext(context.WithValue(r.Context(), sealedKey{}, Sealed{
+		req.Outer.Carrier, req.Context, req.Seq, req.Revision, req.ClientSettings}))
+}
+
+func (h *handler) bareRequest(r *http.Request, method string, body []byte) *http.Request {
+	u := *r.URL
+	return &http.Request{
+		Method: method, URL: &u, Proto: r.Proto, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor,
+		Header: http.Header{}, Host: r.Host, RemoteAddr: r.RemoteAddr, RequestURI: r.RequestURI, TLS: r.TLS,
+		Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
+	}
+}

@@ -1,0 +1,369 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/trustedmcp/tmcp/internal/jsonrpc"
+	"github.com/trustedmcp/tmcp/protocol"
+)
+
+// An Era is the family of MCP revisions that an outer leg speaks.
+type Era string
+
+// The eras.
+const (
+	Modern Era = "modern" // 2026-07-28: stateless; the default
+	Legacy Era = "legacy" // 2025-11-25: initialize first, perhaps a session
+)
+
+// A ClientConfig says how [RoundTripper] puts trust behind an MCP client. Anchor
+// is required, all else has a default.
+type ClientConfig struct {
+	// Anchor says who may speak for the identity: [protocol.Pin], [protocol.Roots]
+	// or both.
+	Anchor protocol.Anchor
+	// Identity is the URI that the server must prove. Default: the URL that is
+	// dialled, without query and fragment.
+	Identity string
+
+	// Mode is [protocol.ModeRequired] (the default): nothing leaves unsealed, or
+	// [protocol.ModePreferred]: a peer without the extension is spoken to in
+	// plaintext, and its results are labelled.
+	Mode protocol.Mode
+	// Carrier is how sealed messages travel; default [protocol.Envelope].
+	Carrier protocol.Carrier
+	// Settings are what the client announces; default: all suites, the Carrier,
+	// the Mode. When set, Mode and Carrier are this side's policy still.
+	Settings *protocol.Settings
+	// OuterEra is the era of the leg to the next hop. The conversation inside the
+	// seal is of whatever era the client speaks.
+	OuterEra Era
+	// Fresh asks for a key object that carries a nonce of this client, so that it
+	// can't have been made earlier. It costs the server two signatures.
+	Fresh bool
+	// Pad pads messages to buckets, so that their length tells less.
+	Pad bool
+
+	// ForwardFields names HTTP fields that stand outside the seal too, for a proxy
+	// that needs them, such as Authorization. Default none.
+	ForwardFields []string
+
+	Limits Limits
+	// Clock tells the time; default time.Now.
+	Clock func() time.Time
+	// Observe, if set, is told what happened. It must be safe for concurrent use,
+	// and quick.
+	Observe func(Event)
+}
+
+const (
+	// maxTries is how often one message is sealed at most.
+	maxTries = 3
+	// maxEndpoints bounds the URLs that keys are kept for.
+	maxEndpoints = 64
+)
+
+type roundTripper struct {
+	base    http.RoundTripper
+	cfg     ClientConfig
+	clock   func() time.Time
+	see     func(Event)
+	forward []string
+	meta    []byte // _meta of modern outer requests, as JSON
+
+	mu        sync.Mutex
+	endpoints map[string]*endpoint
+}
+
+// RoundTripper puts trust behind an MCP client that speaks Streamable HTTP: use
+// it as the Transport of the http.Client that the SDK is given. It fetches and
+// verifies the server's key object when it is first needed, keeps it per URL,
+// seals every request, and restores the server's answer as the server made it,
+// except that results are labelled with [protocol.MetaStatus].
+//
+// What goes wrong before the answer has begun comes back as a JSON-RPC error
+// with the reason in error.data.reason; requests without an id, and streams
+// that break later, fail with an error that wraps a *[protocol.Error]. In
+// required mode nothing is ever sent in plaintext except what opens the outer
+// leg, which is the same for all conversations.
+func RoundTripper(base http.RoundTripper, cfg ClientConfig) (http.RoundTripper, error) {
+	rt, err := newRoundTripper(base, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return rt, nil
+}
+
+func newRoundTripper(base http.RoundTripper, cfg ClientConfig) (*roundTripper, error) {
+	if base == nil {
+		base = http.DefaultTransport
+	}
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	rt := &roundTripper{base: base, cfg: cfg, clock: clockOr(cfg.Clock), see: cfg.Observe, endpoints: map[string]*endpoint{}}
+	if rt.see == nil {
+		rt.see = func(Event) {}
+	}
+	for _, f := range cfg.ForwardFields {
+		rt.forward = append(rt.forward, http.CanonicalHeaderKey(f))
+	}
+	rt.meta = cfg.outerMeta("")
+	return rt, nil
+}
+
+// complete fills in defaults and refuses what can't work.
+func (cfg *ClientConfig) complete() error {
+	if cfg.Anchor == nil {
+		return errors.New("transport: ClientConfig.Anchor is required: protocol.Pin of the server's thumbprint, or protocol.Roots")
+	}
+	if cfg.Carrier == 0 {
+		cfg.Carrier = protocol.Envelope
+	}
+	if cfg.Mode == "" {
+		cfg.Mode = protocol.ModeRequired
+	}
+	if cfg.Mode != protocol.ModeRequired && cfg.Mode != protocol.ModePreferred {
+		return errors.New("transport: ClientConfig.Mode must be required or preferred; for mode off, do without this package")
+	}
+	if cfg.OuterEra == "" {
+		cfg.OuterEra = Modern
+	}
+	if cfg.OuterEra != Modern && cfg.OuterEra != Legacy {
+		return errors.New("transport: ClientConfig.OuterEra must be Modern or Legacy")
+	}
+	if cfg.Settings == nil {
+		s, err := protocol.NewSettings(protocol.Offer{Mode: cfg.Mode, Carriers: []protocol.Carrier{cfg.Carrier}})
+		if err != nil {
+			return err
+		}
+		cfg.Settings = s
+	}
+	return nil
+}
+
+// outerMeta is the _meta that a modern request must carry. more is JSON members
+// with a leading comma, or "".
+func (cfg *ClientConfig) outerMeta(more string) []byte {
+	return []byte(`{"` + metaVersion + `":"` + revisionModern + `","` + metaCapabilities + `":` +
+		string(cfg.Settings.Capabilities(false)) + `,"` + metaClientInfo + `":` + outerName + more + `}`)
+}
+
+// CloseIdleConnections closes those of the transport underneath.
+func (rt *roundTripper) CloseIdleConnections() {
+	if c, ok := rt.base.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}
+
+// exchange is one request of the SDK on its way.
+type exchange struct {
+	rt      *roundTripper
+	ep      *endpoint
+	req     *http.Request
+	ctx     context.Context
+	body    []byte
+	id      jsonrpc.ID // of the inner request, or ""
+	content protocol.Content
+	forward http.Header
+}
+
+func (rt *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
+	x := &exchange{rt: rt, req: req, ctx: req.Context(), forward: http.Header{}}
+	if rt.cfg.Carrier == protocol.HTTP {
+		return x.roundTripFrames()
+	}
+	if req.Body != nil {
+		body, err := readAll(req.Body, rt.cfg.Limits.message())
+		req.Body.Close()
+		if err != nil {
+			return nil, err
+		}
+		x.body = body
+	}
+	for _, name := range rt.forward {
+		if v := req.Header[name]; v != nil {
+			x.forward[name] = v
+		}
+	}
+	switch req.Method {
+	case http.MethodPost:
+		x.content = protocol.Content{Kind: protocol.KindMessage, Body: x.body}
+		if m, err := jsonrpc.Parse(x.body, jsonrpc.Limits{MaxBytes: rt.cfg.Limits.message(), MaxDepth: rt.cfg.Limits.MaxDepth}); err == nil && m.IsRequest() {
+			x.id = m.ID
+		}
+	case http.MethodGet:
+		x.content = protocol.Content{Kind: protocol.KindGet}
+	case http.MethodDelete:
+		x.content = protocol.Content{Kind: protocol.KindDelete}
+	default:
+		return nil, protocol.Errorf(protocol.CannotSeal, "HTTP method %s is none of MCP's", req.Method)
+	}
+	x.content.Meta.Fields = packFields(req.Header)
+	var err error
+	if x.ep, err = rt.endpoint(req.URL); err != nil {
+		return x.fail(err)
+	}
+	resp, err := x.run()
+	if err != nil {
+		return x.fail(err)
+	}
+	return resp, nil
+}
+
+func readAll(r io.Reader, limit int) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
+	if err == nil && len(b) > limit {
+		err = protocol.Errorf(protocol.TooLarge, "more than the limit of %d bytes", limit)
+	}
+	return b, err
+}
+
+// run seals the request, sends it, and opens the beginning of the answer. Where
+// the server says that it can't open the seal, the message is sealed afresh.
+func (x *exchange) run() (*http.Response, error) {
+	rt := x.rt
+	var call *protocol.Call
+	var last *protocol.Error
+	for try := 0; try < maxTries; try++ {
+		link, err := x.ep.link(x.ctx, x.forward)
+		if err != nil {
+			return nil, err
+		}
+		if link.client == nil {
+			if call != nil { // sealed once, so never in plaintext
+				return nil, protocol.Errorf(protocol.TrustMissing, "the peer no longer offers trust")
+			}
+			return x.plaintext()
+		}
+		if try > 0 {
+			rt.see(Event{Kind: EventRetried, Err: last, Peer: link.client.Peer()})
+		}
+		a, err := x.attempt(link, &call)
+		var e *protocol.Error
+		switch {
+		case err == nil:
+			return a.response(x)
+		case errors.As(err, &e) && x.recover(link, e):
+			last = e
+		default:
+			return nil, err
+		}
+	}
+	return nil, protocol.Errorf(protocol.RetriesExhausted, "%d seals of the message were refused; the last one: %v", maxTries, last)
+}
+
+// attempt seals and sends once. On success the first frame is open.
+func (x *exchange) attempt(link *link, call **protocol.Call) (*answer, error) {
+	if x.rt.cfg.Carrier == protocol.Inline {
+		return x.attemptInline(link, call)
+	}
+	now := x.rt.clock()
+	outer := protocol.Outer{Carrier: protocol.Envelope}
+	c, frame, err := sealOrAgain(link.client, *call, x.content, outer, now)
+	if err != nil {
+		return nil, err
+	}
+	*call = c
+	resp, err := x.ep.send(x.ctx, link, protocol.MethodCall, "", x.rt.callBody(link, frame), x.forward)
+	if err != nil {
+		return nil, err
+	}
+	return x.open(resp, link, c)
+}
+
+func sealOrAgain(client *protocol.Client, old *protocol.Call, c protocol.Content, outer protocol.Outer, now time.Time) (*protocol.Call, []byte, error) {
+	if old == nil {
+		return client.Seal(c, outer, now)
+	}
+	return client.SealAgain(old, c, outer, now)
+}
+
+// callBody is a trust/call message with frame.
+func (rt *roundTripper) callBody(link *link, frame []byte) []byte {
+	b := make([]byte, 0, b64.EncodedLen(len(frame))+len(rt.meta)+128)
+	b = append(b, `{"jsonrpc":"2.0","id":`...)
+	b = strconv.AppendUint(b, link.ids.Add(1), 10)
+	b = append(b, `,"method":"`+protocol.MethodCall+`","params":{"frame":"`...)
+	b = append(b64.AppendEncode(b, frame), '"')
+	if rt.cfg.OuterEra == Modern {
+		b = append(append(b, `,"_meta":`...), rt.meta...)
+	}
+	return append(b, `}}`...)
+}
+
+// recover prepares for another try after e, and reports whether one makes sense.
+func (x *exchange) recover(link *link, e *protocol.Error) bool {
+	switch e.Reason {
+	case protocol.UnknownContext:
+		return true
+	case protocol.UnknownKey:
+		x.ep.replace(link, e.KeyObject)
+		return true
+	case protocol.KeyObjectExpired:
+		x.ep.drop(link)
+		return true
+	case sessionLost:
+		x.ep.drop(link)
+		return true
+	}
+	return false
+}
+
+// fail makes of an error what the SDK sees: a JSON-RPC error where there is an
+// id to put on it.
+func (x *exchange) fail(err error) (*http.Response, error) {
+	var e *protocol.Error
+	if !errors.As(err, &e) {
+		return nil, err
+	}
+	x.rt.see(Event{Kind: EventRefused, Err: e, Carrier: x.rt.cfg.Carrier})
+	if x.id == "" || errors.Is(err, errNetwork) {
+		return nil, err
+	}
+	h := http.Header{"Content-Type": {typeJSON}}
+	return newResponse(x.req, http.StatusOK, h, e.Response(x.id)), nil
+}
+
+func newResponse(req *http.Request, status int, h http.Header, body []byte) *http.Response {
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	return &http.Response{
+		Status: strconv.Itoa(status) + " " + http.StatusText(status), StatusCode: status,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: h, Request: req,
+		Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
+	}
+}
+
+// endpoint returns what is known of the server at u.
+func (rt *roundTripper) endpoint(u *url.URL) (*endpoint, error) {
+	if u == nil || u.Host == "" {
+		return nil, protocol.Errorf(protocol.CannotSeal, "a request without a URL")
+	}
+	plain := *u
+	plain.Fragment, plain.User = "", nil
+	key := plain.String()
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	ep := rt.endpoints[key]
+	if ep == nil {
+		if len(rt.endpoints) >= maxEndpoints {
+			clear(rt.endpoints)
+		}
+		id := rt.cfg.Identity
+		if id == "" {
+			plain.RawQuery = ""
+			id = plain.String()
+		}
+		ep = &endpoint{rt: rt, url: u, identity: id}
+		rt.endpoints[key] = ep
+	}
+	return ep, nil
+}

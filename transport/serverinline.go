@@ -1,0 +1,17 @@
+package transport
+
+import (
+	"net/http"
+
+	"github.com/trustedmcp/tmcp/protocol"
+)
+
+type toolTable struct{ h *handler }
+
+func (h *handler) serveInline(w http.ResponseWriter, r *http.Request, m *outer) {
+	h.refuse(w, m.ID, m.Method, protocol.Errorf(protocol.CarrierRefused, "todo"))
+}
+
+func (h *handler) serveFrames(w http.ResponseWriter, r *http.Request) {
+	h.refuse(w, "", "", protocol.Errorf(protocol.CarrierRefused, "todo"))
+}
