@@ -38,6 +38,9 @@ func ParseTool(v jsontext.Value) (*Tool, error) {
 // deterministic CBOR array [label "tool", identity, definition without _meta].
 // The identity is in it so that equal definitions of two servers differ.
 func ToolDigest(identity string, definition jsontext.Value) (Digest, error) {
+	if err := jsonrpc.Check(definition, jsonrpc.Limits{}); err != nil {
+		return Digest{}, fail(MalformedContent, "tool definition: %v", err)
+	}
 	var stripped []byte
 	n := 0
 	err := jsonrpc.Members(definition, func(name string, val jsontext.Value) error {

@@ -1,0 +1,7 @@
+package main
+func scheduleVectors(){}
+func syntaxVectors(){}
+func contentVectors(){}
+func requestVectors(){}
+func answerVectors(){}
+func smallVectors(){}
