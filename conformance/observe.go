@@ -92,9 +92,11 @@ func (o *Observations) reply(s *Session, c Call, awaited bool, r *wire.Reply) {
 		o.note(RuleContentType, s.Era, "%s was answered with HTTP 200 and content type %q", method, r.Header.Get("Content-Type"))
 	}
 	for _, m := range r.Messages {
-		// What a case bends in the headers may well be refused before the body
-		// is read; then an error without id is right.
-		if awaited && r.Answer == nil && m.Error != nil && len(c.Header) == 0 && (m.ID == "" || m.ID == "null") {
+		// What a case bends in the headers, or a legacy session that is over,
+		// may well be refused before the body is read; then an error without
+		// id is right.
+		early := len(c.Header) > 0 || (s.Era == Legacy && r.Status >= 400)
+		if awaited && r.Answer == nil && m.Error != nil && !early && (m.ID == "" || m.ID == "null") {
 			o.note(RuleNull, s.Era, "the error for %s, a well-formed request, has no id: %s", method, Short(m.Raw))
 		}
 		o.message(s, method, m)
@@ -102,12 +104,21 @@ func (o *Observations) reply(s *Session, c Call, awaited bool, r *wire.Reply) {
 }
 
 func (o *Observations) message(s *Session, method string, m *wire.Message) {
-	if o.Validator != nil && s.Version != "" {
+	// Where the id could not be read JSON-RPC 2.0 wants null, MCP's schema none.
+	// Who follows either is right.
+	unread := m.Error != nil && m.ID == "null"
+	version := s.Version
+	if version == "" {
+		if version, _ = MemberText(m.Result, "protocolVersion"); !contains(LegacyVersions, version) {
+			version = LegacyVersion
+		}
+	}
+	if o.Validator != nil && !unread {
 		of := method
 		if m.Method != "" {
 			of = m.Method
 		}
-		if err := o.Validator(s.Version, of, m); err != nil {
+		if err := o.Validator(version, of, m); err != nil {
 			o.note(RuleSchema, s.Era, "%s: %v", of, err)
 		}
 	}

@@ -85,6 +85,12 @@ func (t *T) Warnf(format string, args ...any) {
 	t.warnings = append(t.warnings, fmt.Sprintf(format, args...))
 }
 
+// Weakness ends the case with a warning: what was seen is bad, but no sentence
+// clearly forbids it.
+func (t *T) Weakness(format string, args ...any) {
+	panic(stop{outcome: Warn, reason: fmt.Sprintf(format, args...)})
+}
+
 // NotApplicable says that the target does not claim what the case tries.
 func (t *T) NotApplicable(format string, args ...any) {
 	panic(stop{outcome: NotApplicable, reason: fmt.Sprintf(format, args...)})

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/trustedmcp/tmcp/conformance"
+	"github.com/trustedmcp/tmcp/conformance/wire"
 	"github.com/trustedmcp/tmcp/internal/jsonrpc"
 )
 
@@ -237,29 +238,12 @@ func modernHTTP() []conformance.Case {
 			page = "basic/transports"
 		}
 		cases = append(cases,
-			build(e, "origin", req(e, "http", n, must, page, "If the Origin header is present and invalid, servers MUST respond with HTTP 403 Forbidden."), conformance.Case{
-				Title: "a request from a foreign web origin is refused with 403", Twin: "request", Transports: httpOnly,
-				About: "Sends Origin: http://attacker.example to a server on the loopback interface, where no such origin can be valid. Elsewhere the server's owner may have allowed any origin, and the case can't tell.",
-				Fix:   "Check Origin against a list of allowed origins, and answer 403.",
-				Run: func(t *T) {
-					if !loopback(t) {
-						t.Untestable("the server is not on the loopback interface; only its owner knows which origins are valid")
-					}
-					s := t.Session()
-					c := simple(e)
-					c.Header = map[string]string{"Origin": "http://attacker.example"}
-					r := s.Do(c)
-					if r.Status != 403 {
-						t.Violate("the HTTP status is %d", r.Status)
-					}
-					t.Refused("HTTP 403")
-					t.Reached(r.SeenSeq)
-					if r.Answer != nil && r.Answer.Result != nil {
-						t.Violate("the status is 403, but the request was served")
-					}
-					t.NoEffect("the answer carries no result")
-				},
-			}),
+			originCase(e, "origin-rebound", n, page, "a request as DNS rebinding makes it is refused with 403",
+				"Sends Origin and Host of attacker.example to a server on the loopback interface, as a browser does that was led there by DNS rebinding.",
+				map[string]string{"Origin": "http://attacker.example", "Host": "attacker.example"}),
+			originCase(e, "origin", n, page, "a request from a foreign web origin is refused with 403",
+				"Sends Origin: http://attacker.example with the server's own Host. Which origins are valid is the server's to say, so an acceptance is a warning only.",
+				map[string]string{"Origin": "http://attacker.example"}),
 			build(e, "notification-202", req(e, "http", 8, must, page, "If the server accepts it, the server MUST return HTTP status code 202 Accepted with no body."), conformance.Case{
 				Title: "a notification is taken with 202 and no body, or refused with an error status", Transports: httpOnly,
 				About: "Posts notifications, one of them of an unknown method.",
@@ -312,4 +296,38 @@ func sseEnds(e conformance.Era, n int, page, text string) conformance.Case {
 			}
 		},
 	})
+}
+
+// originCase sends a web origin that can't be valid for a loopback server.
+func originCase(e conformance.Era, name string, n int, page, title, about string, header map[string]string) conformance.Case {
+	return build(e, name, req(e, "http", n, must, page, "If the Origin header is present and invalid, servers MUST respond with HTTP 403 Forbidden."), conformance.Case{
+		Title: title, About: about, Twin: "request", Transports: httpOnly,
+		Fix: "Check Origin against a list of allowed origins, and answer 403.",
+		Run: func(t *T) {
+			if !loopback(t) {
+				t.Untestable("the server is not on the loopback interface; only its owner knows which origins are valid")
+			}
+			s := t.Session()
+			c := simple(e)
+			c.Header = header
+			r := s.Do(c)
+			if header["Host"] == "" && r.Status == 200 {
+				t.Weakness("the request was served: the server takes any origin for valid, or does not look at it")
+			}
+			refusedStatus(t, r, 403)
+		},
+	})
+}
+
+// refusedStatus judges the answer to a mutant that HTTP alone refuses.
+func refusedStatus(t *T, r *wire.Reply, status int) {
+	if r.Status != status {
+		t.Violate("the HTTP status is %d", r.Status)
+	}
+	if r.Answer != nil && r.Answer.Result != nil {
+		t.Violate("the status is %d, but the request was served", status)
+	}
+	t.Refused("HTTP %d", status)
+	t.Reached(r.SeenSeq)
+	t.NoEffect("the answer carries no result")
 }

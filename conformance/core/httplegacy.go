@@ -55,15 +55,7 @@ func legacyHTTP() []conformance.Case {
 			Run: func(t *T) {
 				s := t.Session()
 				r := s.Do(Call{Method: "ping", Header: map[string]string{"MCP-Protocol-Version": "1900-01-01"}})
-				if r.Status != 400 {
-					t.Violate("the HTTP status is %d", r.Status)
-				}
-				if r.Answer != nil && r.Answer.Result != nil {
-					t.Violate("the status is 400, but the request was served")
-				}
-				t.Refused("HTTP 400")
-				t.Reached(r.SeenSeq)
-				t.NoEffect("the answer carries no result")
+				refusedStatus(t, r, 400)
 			},
 		}),
 		build(legacy, "session-id-ascii", session(1, must, "The session ID MUST only contain visible ASCII characters (ranging from 0x21 to 0x7E)."), conformance.Case{
@@ -105,12 +97,7 @@ func legacyHTTP() []conformance.Case {
 				if r.Answer != nil && r.Answer.Result != nil {
 					t.NotApplicable("the server requires no session id")
 				}
-				if r.Status != 400 {
-					t.Violate("the HTTP status is %d", r.Status)
-				}
-				t.Refused("HTTP 400")
-				t.Reached(r.SeenSeq)
-				t.NoEffect("the answer carries no result")
+				refusedStatus(t, r, 400)
 			},
 		}),
 		build(legacy, "session-ended", session(4, must, "The server MAY terminate the session at any time, after which it MUST respond to requests containing that session ID with HTTP 404 Not Found."), conformance.Case{
@@ -124,15 +111,7 @@ func legacyHTTP() []conformance.Case {
 					t.NotApplicable("the server does not let clients end sessions (HTTP %d)", r.Status)
 				}
 				r := s.Do(Call{Method: "ping"})
-				if r.Status != 404 {
-					t.Violate("the HTTP status is %d", r.Status)
-				}
-				if r.Answer != nil && r.Answer.Result != nil {
-					t.Violate("the status is 404, but the request was served")
-				}
-				t.Refused("HTTP 404")
-				t.Reached(r.SeenSeq)
-				t.NoEffect("the answer carries no result")
+				refusedStatus(t, r, 404)
 			},
 		}),
 	}

@@ -230,7 +230,8 @@ func judgeRule(t *T, r conformance.Rule, e conformance.Era) {
 
 func malformed(t *T, e conformance.Era) {
 	s := t.Session()
-	for _, body := range []string{`{"jsonrpc":"2.0","id":"cut","method":`, `this is not JSON`, `{"jsonrpc":"2.0","id":"two"} trailing`} {
+	whole := string(conformance.JSON(Obj{"jsonrpc": "2.0", "id": "malformed", "method": simple(e).Method, "params": modernMeta(e)}))
+	for _, body := range []string{whole[:len(whole)-1], `this is not JSON`, whole + " trailing"} {
 		c := simple(e)
 		c.ID, c.Body = `"malformed"`, []byte(body)
 		if !t.HTTP() {
@@ -274,6 +275,14 @@ func malformed(t *T, e conformance.Era) {
 	t.Reached(lastSeen(t, s, e))
 	t.Refused("not taken for a message")
 	t.NoEffect("no result came for it")
+}
+
+// modernMeta are the params of the era's simplest request.
+func modernMeta(e conformance.Era) Obj {
+	if e == legacy {
+		return Obj{}
+	}
+	return Obj{"_meta": Obj{conformance.MetaVersion: conformance.ModernVersion, conformance.MetaCapabilities: Obj{}}}
 }
 
 // lastSeen makes one more ordinary exchange, as proof that the server goes on.

@@ -147,33 +147,8 @@ func opening() []conformance.Case {
 				refused(t, s, r, 400, jsonrpc.CodeInvalidParams)
 			},
 		}),
-		build(modern, "unsupported-version", req(modern, "versioning", 1, must, "basic/versioning#protocol-version-negotiation", "If the server does not implement the requested version (whether the version is unknown to the server, or is a known version the server has chosen not to support), it MUST respond with an UnsupportedProtocolVersionError listing the versions it does support"), conformance.Case{
-			Title: "an unknown protocol version is refused with -32022 and the supported versions",
-			About: "Asks for version 1900-01-01 in _meta and header, and looks at the code, at data.supported and, over HTTP, at the status 400.",
-			Fix:   "Answer -32022 with data.supported and data.requested.",
-			Twin:  "request",
-			Run: func(t *T) {
-				s := t.Session()
-				const v = "1900-01-01"
-				r := s.Do(Call{Method: "server/discover", Meta: Obj{conformance.MetaVersion: v}, Header: map[string]string{"MCP-Protocol-Version": v}})
-				refused(t, s, r, 400, jsonrpc.CodeUnsupportedVersion)
-				data := conformance.Member(failure(r).Error, "data")
-				sup, ok := conformance.Strings(conformance.Member(data, "supported"))
-				if !ok || len(sup) == 0 {
-					t.Violate("error.data.supported is %s", orAbsent(conformance.Member(data, "supported")))
-				}
-				if got, _ := conformance.MemberText(data, "requested"); got != v {
-					t.Violate("error.data.requested is %s", orAbsent(conformance.Member(data, "requested")))
-				}
-				found := false
-				for _, have := range sup {
-					found = found || have == conformance.ModernVersion
-				}
-				if !found {
-					t.Violate("error.data.supported %q lacks %s, which the server speaks", sup, conformance.ModernVersion)
-				}
-			},
-		}),
+		unsupported("unsupported-version", "2099-01-01", "later than any"),
+		unsupported("unsupported-version-old", "1900-01-01", "which is the page's own example"),
 		build(modern, "initialize-names-versions", req(modern, "versioning", 2, should, "basic/versioning#backward-compatibility-with-initialization-based-versions", "A server that supports only modern versions SHOULD name the protocol versions it supports in any error it returns to an initialize request, on any transport"), conformance.Case{
 			Title: "a modern server tells a legacy client which versions it speaks",
 			About: "Sends a legacy initialize to a server that does not speak the legacy era, and looks for a version in the error.",
@@ -302,4 +277,33 @@ func orAbsent(v jsonValue) string {
 		return "absent"
 	}
 	return conformance.Short(v)
+}
+
+// unsupported is the case that asks for a version that nobody speaks.
+func unsupported(name, v, which string) conformance.Case {
+	return build(modern, name, req(modern, "versioning", 1, must, "basic/versioning#protocol-version-negotiation", "If the server does not implement the requested version (whether the version is unknown to the server, or is a known version the server has chosen not to support), it MUST respond with an UnsupportedProtocolVersionError listing the versions it does support"), conformance.Case{
+		Title: "the unknown version " + v + " is refused with -32022 and the supported versions",
+		About: "Asks for version " + v + ", " + which + ", in _meta and header, and looks at the code, at data.supported and data.requested and, over HTTP, at the status 400.",
+		Fix:   "Answer -32022 with data.supported and data.requested.",
+		Twin:  "request",
+		Run: func(t *T) {
+			s := t.Session()
+			r := s.Do(Call{Method: "server/discover", Meta: Obj{conformance.MetaVersion: v}, Header: map[string]string{"MCP-Protocol-Version": v}})
+			refused(t, s, r, 400, jsonrpc.CodeUnsupportedVersion)
+			data := conformance.Member(failure(r).Error, "data")
+			sup, ok := conformance.Strings(conformance.Member(data, "supported"))
+			if !ok || len(sup) == 0 {
+				t.Violate("error.data.supported is %s", orAbsent(conformance.Member(data, "supported")))
+			}
+			if got, _ := conformance.MemberText(data, "requested"); got != v {
+				t.Violate("error.data.requested is %s", orAbsent(conformance.Member(data, "requested")))
+			}
+			for _, have := range sup {
+				if have == conformance.ModernVersion {
+					return
+				}
+			}
+			t.Violate("error.data.supported %q lacks %s, which the server speaks", sup, conformance.ModernVersion)
+		},
+	})
 }

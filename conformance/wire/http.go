@@ -113,6 +113,10 @@ func (l *httpLink) Send(ctx context.Context, out Outgoing) (*Reply, error) {
 	for name, values := range out.Header {
 		req.Header[name] = values // no canonical form: case is part of some tests
 	}
+	if h := req.Header["Host"]; len(h) > 0 { // net/http takes it from here
+		req.Host = h[0]
+		delete(req.Header, "Host")
+	}
 	rep.SentSeq = log.Add(Sent, "http-request", requestBytes(req, out.Body))
 	resp, err := l.client.Do(req)
 	if err != nil {

@@ -45,7 +45,7 @@ func Pipe(name string, serve func(in io.Reader, out io.Writer), observe Observer
 	return &stdioTarget{name: name, observe: observe, start: func() (*proc, error) {
 		inR, inW := io.Pipe()
 		outR, outW := io.Pipe()
-		done := make(chan struct{})
+		done, killed := make(chan struct{}), make(chan struct{})
 		go func() {
 			defer close(done)
 			defer outW.Close()
@@ -54,8 +54,14 @@ func Pipe(name string, serve func(in io.Reader, out io.Writer), observe Observer
 		}()
 		return &proc{
 			stdin: inW, stdout: outR, stderr: strings.NewReader(""),
-			wait: func() error { <-done; return nil },
-			kill: func() { inR.Close(); outR.Close() },
+			wait: func() error {
+				select {
+				case <-done:
+				case <-killed: // a goroutine can't be killed; it is left to its owner
+				}
+				return nil
+			},
+			kill: sync.OnceFunc(func() { inR.Close(); outR.Close(); close(killed) }),
 		}, nil
 	}}
 }

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/trustedmcp/tmcp/conformance"
+	"github.com/trustedmcp/tmcp/conformance/reference"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"tmcp-conform": func() { os.Exit(Main()) },
+		"reference":    func() { referenceServer(os.Args[1:]) },
+		"interrupted":  func() { os.Exit(interrupted(os.Args[1:])) },
+	})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			srv := &http.Server{Handler: reference.New()}
+			go func() { _ = srv.Serve(l) }()
+			e.Defer(func() { _ = srv.Close() })
+			e.Setenv("URL", "http://"+l.Addr().String())
+			return nil
+		},
+	})
+}
+
+// referenceServer is a stdio server with the fault that its argument names,
+// or one that misbehaves as a process.
+func referenceServer(args []string) {
+	fault := ""
+	if len(args) > 0 {
+		fault = args[0]
+	}
+	switch fault {
+	case "dies":
+		fmt.Fprintln(os.Stderr, "no configuration found")
+		os.Exit(7)
+	case "dies-later": // after the survey's questions
+		sc := bufio.NewScanner(os.Stdin)
+		for n := 0; sc.Scan(); n++ {
+			if strings.Contains(sc.Text(), "tools/list") {
+				os.Exit(9)
+			}
+			answer(sc.Text())
+		}
+	case "hangs":
+		for sc := bufio.NewScanner(os.Stdin); sc.Scan(); {
+		}
+	case "floods":
+		w := bufio.NewWriter(os.Stdout)
+		for {
+			if _, err := w.WriteString(`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"x"}}` + "\n"); err != nil {
+				return
+			}
+		}
+	case "endless-line":
+		block := []byte(strings.Repeat("x", 1<<20))
+		for {
+			if _, err := os.Stdout.Write(block); err != nil {
+				return
+			}
+		}
+	default:
+		reference.New(reference.WithFault(reference.Fault(fault))).Serve(os.Stdin, os.Stdout)
+	}
+}
+
+func answer(line string) {
+	in, out := strings.NewReader(line+"\n"), os.Stdout
+	reference.New(reference.Only(conformance.Modern)).Serve(in, out)
+}
+
+// interrupted runs tmcp-conform with args, sends it an interrupt once its
+// server has been asked something, and returns its exit code.
+func interrupted(args []string) int {
+	cmd := exec.Command("tmcp-conform", args...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	marker := os.Getenv("WORK") + "/asked"
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Stat(marker); err == nil {
+			break
+		}
+	}
+	_ = cmd.Process.Signal(os.Interrupt)
+	_ = cmd.Wait()
+	return cmd.ProcessState.ExitCode()
+}
