@@ -40,6 +40,13 @@ var exampleTime = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 // the text. What package protocol sealed is opened again here by the formulas
 // of the specification and Go's crypto packages alone, so that text and code
 // can't be wrong together.
+//
+// TMCP-4.3-1: An implementation MUST compute the settings digest over the settings object as it was received
+// TMCP-6.2-1: A sender and a receiver MUST each build `info` from their own values
+// TMCP-6.2-2: A server MUST build `info` with the digest of the settings that it advertises.
+// TMCP-6.5-1: A receiver MUST build the associated data from the frame's place and from what it saw itself of the carrier, the tool and the labels.
+// TMCP-6.6-1: The body of a content of kind message MUST be the inner message's bytes as the inner peer wrote them.
+// TMCP-6.1-1: An implementation MUST support suite 1.
 func TestExample(t *testing.T) {
 	parts := runExample(t)
 	path := filepath.Join(root(t), "spec", "01-overview.md")
