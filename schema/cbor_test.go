@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -250,28 +249,38 @@ func TestCBOR(t *testing.T) {
 	}
 }
 
-// The version of the CDDL tool that the grammar is held against: a binding of
-// the Rust library cddl.
-const pycddl = "pycddl==0.6.4"
-
 // The grammar and cbor.go give the same verdict on every case, and on every
-// case with one byte changed that is still deterministic CBOR.
+// case with one byte changed that is still deterministic CBOR. The judge is the
+// Rust library cddl-cat, by the small program in testdata/cddl. It does not
+// know tags, so the one tag of the grammar is taken off grammar and cases.
 func TestGrammarAgreesWithCode(t *testing.T) {
 	if os.Getenv("TMCP_INTEROP") != "1" {
-		t.Skip("set TMCP_INTEROP=1 to check trust.cddl with a CDDL tool (needs python3 with venv and pip)")
+		t.Skip("set TMCP_INTEROP=1 to check trust.cddl with a CDDL tool (needs cargo)")
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		t.Fatal(err)
 	}
-	venv := filepath.Join(cache, "tmcp", strings.ReplaceAll(pycddl, "==", "-"))
-	python := filepath.Join(venv, "bin", "python")
-	if exec.Command(python, "-c", "import pycddl").Run() != nil {
-		run(t, ".", "python3", "-m", "venv", venv)
-		run(t, ".", python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", pycddl)
+	target := filepath.Join(cache, "tmcp", "cddl-judge")
+	run(t, ".", "cargo", "build", "--quiet", "--release", "--locked", "--manifest-path", "testdata/cddl/Cargo.toml", "--target-dir", target)
+
+	grammar := strings.NewReplacer("#6.98([", "[", "attested-signature],\n])", "attested-signature],\n]").Replace(CDDL())
+	if strings.Contains(grammar, "#6") {
+		t.Fatal("the grammar has a tag that this test does not know")
 	}
-	cases := cborCases()
+	tag := dcbor.AppendTag(nil, 98)
+	var cases []cborCase
+	var in bytes.Buffer
+	add := func(c cborCase) {
+		data, tagged := bytes.CutPrefix(c.data, tag)
+		if c.rule == "key-object" && !tagged || c.rule != "key-object" && bytes.Contains(c.data, append(tag, 0x84)) {
+			return // about the tag, or with a tagged key object inside
+		}
+		cases = append(cases, c)
+		in.WriteString(c.rule + " " + hex.EncodeToString(data) + "\n")
+	}
 	for _, c := range cborCases() {
+		add(c)
 		if len(c.data) > 400 { // long byte strings only repeat themselves
 			continue
 		}
@@ -280,20 +289,18 @@ func TestGrammarAgreesWithCode(t *testing.T) {
 				data := bytes.Clone(c.data)
 				data[n] ^= flip
 				if r := dcbor.NewReader(data); len(r.Skip()) > 0 && r.Done() == nil {
-					cases = append(cases, cborCase{c.rule, c.name + ", changed", data, "?", ""})
+					add(cborCase{c.rule, c.name + ", changed", data, "?", ""})
 				}
 			}
 		}
 	}
-	var in bytes.Buffer
-	for _, c := range cases {
-		in.WriteString(c.rule + " " + hex.EncodeToString(c.data) + "\n")
+	dir := t.TempDir()
+	for name, data := range map[string][]byte{"cases.txt": in.Bytes(), "grammar.cddl": []byte(grammar)} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	file := filepath.Join(t.TempDir(), "cases.txt")
-	if err := os.WriteFile(file, in.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	verdicts := strings.Fields(string(run(t, ".", python, "testdata/cddl.py", "trust/trust.cddl", file)))
+	verdicts := strings.Fields(string(run(t, ".", filepath.Join(target, "release", "cddl-judge"), filepath.Join(dir, "grammar.cddl"), filepath.Join(dir, "cases.txt"))))
 	if len(verdicts) != len(cases) {
 		t.Fatalf("%d verdicts on %d cases", len(verdicts), len(cases))
 	}
@@ -302,6 +309,9 @@ func TestGrammarAgreesWithCode(t *testing.T) {
 		theirs, err := verdicts[k] == "valid", ValidateCBOR(c.rule, c.data)
 		if theirs == (err == nil) || c.beyond != "" && err != nil {
 			continue
+		}
+		if e := (*Error)(nil); errors.As(err, &e) && e.Violations[0].Rule == "not-dcbor" {
+			continue // deterministic encoding inside a byte string: beyond CDDL
 		}
 		if wrong++; wrong <= 20 {
 			t.Errorf("%s: %s: grammar %s, code %v\n%x", c.rule, c.name, verdicts[k], err, c.data)
