@@ -47,7 +47,7 @@ func Build(root string) (*Result, []error) {
 	}
 	errs = append(errs, addNotes(ledger, notes)...)
 	errs = append(errs, addCases(ledger)...)
-	errs = append(errs, addVectors(ledger)...)
+	errs = append(errs, addVectors(ledger, root)...)
 	errs = append(errs, addQuotes(ledger, root)...)
 	for i := range ledger.Requirements {
 		r := &ledger.Requirements[i]

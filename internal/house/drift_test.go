@@ -214,3 +214,34 @@ func TestCasesBite(t *testing.T) {
 		}
 	}
 }
+
+// TestVectorsBite gives the ledger a good vector, and the same with one mistake.
+func TestVectorsBite(t *testing.T) {
+	for _, tt := range []struct{ name, text, want string }{
+		{"good", `{"id":"group/name","requirements":["TMCP-1.1-1"]}`, ""},
+		{"unknown id", `{"id":"group/name","requirements":["TMCP-1.1-2"]}`, "not in the specification"},
+		{"none", `{"id":"group/name","requirements":[]}`, "names no requirement"},
+		{"other file", `{"id":"group/other","requirements":["TMCP-1.1-1"]}`, "its file says"},
+		{"not JSON", `{`, "name.json"},
+	} {
+		dir := t.TempDir()
+		if err := os.MkdirAll(filepath.Join(dir, "spec/vectors/group"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "spec/vectors/group/name.json"), []byte(tt.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l, err := spec.NewLedger([]spec.Req{{ID: "TMCP-1.1-1"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		errs := addVectors(l, dir)
+		if tt.want == "" {
+			if len(errs) > 0 || len(l.Get("TMCP-1.1-1").Vectors) != 1 {
+				t.Errorf("%s: %v", tt.name, errs)
+			}
+		} else if len(errs) != 1 || !strings.Contains(errs[0].Error(), tt.want) {
+			t.Errorf("%s: want one error with %q, got %v", tt.name, tt.want, errs)
+		}
+	}
+}
