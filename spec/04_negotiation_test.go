@@ -2,6 +2,7 @@ package spec_test
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 
 	"github.com/trustedmcp/tmcp/protocol"
@@ -147,4 +148,59 @@ func TestRevisionOfContext(t *testing.T) {
 	_, frame, err = w.client(s).Seal(dated, envelope, w.now)
 	w.ok(err)
 	w.refuses(s, bytes.Replace(frame, []byte("2025-06-18"), []byte("2025-11-25"), 1), protocol.OpenFailed)
+}
+
+// TMCP-4.2-2: The member `profiles` MUST be present and name at least `identity`
+// TMCP-4.2-3: The member `carriers` MUST be present.
+// TMCP-4.2-4: The member `suites` MUST be present and list `mlkem768x25519-sha256-aes256gcm`.
+// TMCP-12.1-3: An implementation of this extension MUST support profile `identity`.
+// TMCP-12.1-4: An implementation of profile `identity` MUST support the carrier `envelope`.
+// TMCP-11.1-1: The mode of an implementation that was configured for this extension MUST be `required` unless its operator chose otherwise.
+func TestDefaultOffer(t *testing.T) {
+	w := newWorld(t)
+	o := w.server().Settings().Offer()
+	if !slices.Contains(o.Profiles, protocol.ProfileIdentity) || !slices.Contains(o.Carriers, protocol.Envelope) ||
+		!slices.Contains(o.Suites, protocol.SuiteHybrid) || o.Mode != protocol.ModeRequired {
+		t.Errorf("by default a server offers %+v", o)
+	}
+	_, err := protocol.NewServer(protocol.ServerConfig{Identity: w.id, Settings: settings(t, protocol.Offer{Suites: []protocol.Suite{protocol.SuiteX25519}})})
+	if err == nil {
+		t.Error("a server without the mandatory suite was made")
+	}
+	if _, err := protocol.NewSettings(protocol.Offer{Mode: protocol.ModeOff}); err == nil {
+		t.Error("mode off was announced")
+	}
+}
+
+// TMCP-4.7-4: A client MUST NOT use a server whose key object claims a weaker profile than its local policy demands, and end with `profile-too-weak`.
+// TMCP-12.2-1: A verifier MUST NOT take a profile that it does not know for a stronger one than it knows.
+// TMCP-12.1-1: A key object of profile `identity` MUST have one signature, no evidence and no attested key.
+func TestProfiles(t *testing.T) {
+	w := newWorld(t)
+	s := w.server()
+	expect := protocol.Expect{Identity: uri, Anchor: protocol.Pin(w.id.Thumbprint()), Settings: s.Settings(), Now: w.now}
+	for profile, good := range map[protocol.Profile]bool{"": true, protocol.ProfileIdentity: true, protocol.ProfileAttested: false, protocol.ProfileMutual: false, "of-tomorrow": false} {
+		expect.Profile = profile
+		_, err := protocol.VerifyKeyObject(w.object(s), expect)
+		if good {
+			w.ok(err)
+		} else {
+			w.want(err, protocol.ProfileTooWeak)
+		}
+	}
+	u, err := protocol.InspectKeyObject(w.object(s))
+	w.ok(err)
+	if u.Profile != protocol.ProfileIdentity || len(u.Algorithms) != 1 || u.Evidence != nil || u.AttestedKey != nil {
+		t.Errorf("the key object is %+v", u)
+	}
+}
+
+// TMCP-10.4-1: A client MUST NOT take an error with a local reason from a peer for one of its own.
+func TestLocalReasonsFromAPeer(t *testing.T) {
+	for _, r := range protocol.Reasons() {
+		e := protocol.ParseError([]byte(`{"code":1,"message":"","data":{"extension":"org.trustedmcp/trust","reason":"` + string(r) + `"}}`))
+		if local := r.Code() >= 29100; local != (e == nil) {
+			t.Errorf("reason %s (%d) from a peer: %v", r, r.Code(), e)
+		}
+	}
 }

@@ -165,6 +165,7 @@ func TestCopiesAtOnce(t *testing.T) {
 // TMCP-8.5-1: A client that gets `unknown-context` MUST seal the message afresh, cold, with `retry-of` set to the ctx-id and seq under which it was sealed first.
 // TMCP-8.5-2: A server that knows the ctx-id and seq of a `retry-of` as used, by the first seal or by another retry of it, MUST answer with `replayed`.
 // TMCP-8.5-3: A server that does not know them as used MUST mark them as used before it hands the message on, so that a delayed original or another retry cannot run afterwards.
+// TMCP-8.5-7: A client MUST NOT put `retry-of` into a next frame
 func TestRetry(t *testing.T) {
 	for _, warm := range []bool{false, true} {
 		w := newWorld(t)
