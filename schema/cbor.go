@@ -252,11 +252,10 @@ func tuple(required []shape, optional ...shape) shape {
 			c.fail(path, "size", "has %d items, must have %s", n, span(len(required), len(all)))
 		}
 		for i := range n {
-			item := anyItem
-			if i < len(all) {
-				item = all[i]
+			if c.out != nil || r.Err() != nil {
+				return // the first violation is the report; where r stands no longer matters
 			}
-			item(c, r, path+"/"+strconv.Itoa(i))
+			all[i](c, r, path+"/"+strconv.Itoa(i))
 		}
 	}
 }
