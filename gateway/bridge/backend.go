@@ -47,7 +47,10 @@ type call struct {
 	onAnswer func(*jsonrpc.Message) // before the answer is passed on, or nil
 }
 
-const maxAsked = 1024 // requests of one child that await a client's answer
+const (
+	maxAsked     = 1024             // requests of one child that await a client's answer
+	discoverWait = 30 * time.Second // for a child to answer server/discover; npx may have to install it first
+)
 
 func (s *StdioServer) startBackend(modern bool) (*backend, error) {
 	if err := s.starts.allow(time.Now()); err != nil {
@@ -143,9 +146,15 @@ func (be *backend) start(ctx context.Context, m *jsonrpc.Message, c *call) error
 	be.last++
 	c.id = be.last
 	num := strconv.AppendInt(nil, c.id, 10)
-	if d := be.srv.o.RequestTimeout; d > 0 && m.Method != "subscriptions/listen" {
+	if d, code := be.srv.o.RequestTimeout, jsonrpc.CodeInternal; m.Method != "subscriptions/listen" {
+		if m.Method == "server/discover" {
+			// A legacy command may stay silent ("does not respond within a
+			// reasonable timeout: the server is legacy"); a client that speaks
+			// both eras must get to know.
+			d, code = min(d, discoverWait), jsonrpc.CodeMethodNotFound
+		}
 		c.timer = time.AfterFunc(d, func() {
-			be.cancel(c, "no answer in time", c.failure(jsonrpc.CodeInternal,
+			be.cancel(c, "no answer in time", c.failure(code,
 				fmt.Sprintf("the MCP server command did not answer %s within %v", c.method, d), "command-timeout"))
 		})
 	}

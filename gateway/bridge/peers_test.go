@@ -63,6 +63,8 @@ func scriptPeer() {
 		fmt.Fprintln(os.Stderr, "got", m.Method)
 		reply := func(result string) { fmt.Printf(`{"jsonrpc":"2.0","id":%s,"result":%s}`+"\n", m.ID, result) }
 		switch m.Method {
+		case "": // an answer
+			fmt.Fprintln(os.Stderr, "answer", sc.Text())
 		case "initialize":
 			reply(`{"protocolVersion":"` + os.Getenv("SCRIPT_VERSION") + `","capabilities":{},"serverInfo":{"name":"s","version":"1"}}`)
 		case "x/garbage":
@@ -76,7 +78,7 @@ func scriptPeer() {
 			os.Exit(7)
 		case "x/closeout":
 			os.Stdout.Close()
-		case "x/hang":
+		case "x/hang", os.Getenv("SCRIPT_MUTE"):
 		case "x/ask":
 			fmt.Println(`{"jsonrpc":"2.0","id":"q1","method":"roots/list"}`)
 			fmt.Fprintln(os.Stderr, "asked by", string(m.ID))
@@ -85,8 +87,6 @@ func scriptPeer() {
 				fmt.Printf(`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"%s"}}`+"\n", strings.Repeat("x", 1000))
 			}
 			reply(`{}`)
-		case "": // an answer
-			fmt.Fprintln(os.Stderr, "answer", sc.Text())
 		default:
 			if m.ID != nil {
 				reply(`{"line":` + sc.Text() + `}`)

@@ -340,6 +340,36 @@ func TestChildThatMisbehaves(t *testing.T) {
 	})
 }
 
+// A legacy command may ignore what it doesn't know. A client that probes for
+// the modern era must still learn that it isn't spoken.
+func TestSilentDiscover(t *testing.T) {
+	o := self(t, "script", "SCRIPT_MUTE=server/discover")
+	o.RequestTimeout = 50 * time.Millisecond
+	_, url := serve(t, o)
+	status, body := newRaw(t, url).post(modernReq("1", "server/discover", ""), "Mcp-Protocol-Version: 2026-07-28", "Mcp-Method: server/discover")
+	if status != 404 || code(body) != "-32601" {
+		t.Errorf("%d %s", status, body)
+	}
+}
+
+// A client that stops reading a flood costs bounded memory and harms nobody.
+func TestFlood(t *testing.T) {
+	o := self(t, "script", "SCRIPT_VERSION=2025-11-25")
+	o.Limits.MaxBytes = 8 << 10
+	_, url := serve(t, o)
+	c := newRaw(t, url)
+	req := strings.Replace(modernReq("1", "x/flood", ""), `"_meta":{`, `"_meta":{"io.modelcontextprotocol/logLevel":"info",`, 1)
+	status, body := c.post(req, "Mcp-Protocol-Version: 2026-07-28", "Mcp-Method: x/flood")
+	// Log messages go to the request, until the client is too slow: which of
+	// both happens is up to timing, but there is an answer or a named error.
+	if status != 200 || !strings.Contains(body, "notifications/message") || !strings.Contains(body, `"id":1,"result"`) && !strings.Contains(body, "more slowly") {
+		t.Errorf("%d %.300s", status, body)
+	}
+	if status, body := c.post(modernReq("2", "x/a", ""), "Mcp-Protocol-Version: 2026-07-28", "Mcp-Method: x/a"); status != 200 || code(body) != "" {
+		t.Errorf("%d %s", status, body)
+	}
+}
+
 func TestMissingCommand(t *testing.T) {
 	o := self(t, "script")
 	o.Command = []string{"/no/such/program"}

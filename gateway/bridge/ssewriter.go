@@ -53,6 +53,12 @@ func (o *sseWriter) respond(ctx context.Context) bool {
 		return false
 	}
 	o.begin(0)
+	if err == nil { // from here on the stream need not keep it any more
+		if o.message(msg, 1) != nil {
+			return false
+		}
+		return o.run(ctx, gen, 1)
+	}
 	return o.run(ctx, gen, 0)
 }
 
@@ -121,17 +127,22 @@ func (o *sseWriter) run(ctx context.Context, gen, at int) bool {
 			return false
 		}
 		at = num + 1
-		ev := sse.Event{Name: "message", Retry: -1, Data: msg}
-		if o.sess != nil {
-			ev.HasID, ev.ID = true, eventID(o.st, at)
-		}
-		if o.write(ev) != nil {
+		if o.message(msg, at) != nil {
 			return false
 		}
 		if last {
 			return true
 		}
 	}
+}
+
+// message writes one message, the n-th of the stream counted from 1.
+func (o *sseWriter) message(msg []byte, n int) error {
+	ev := sse.Event{Name: "message", Retry: -1, Data: msg}
+	if o.sess != nil {
+		ev.HasID, ev.ID = true, eventID(o.st, n)
+	}
+	return o.write(ev)
 }
 
 func (o *sseWriter) write(ev sse.Event) error {
