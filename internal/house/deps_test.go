@@ -5,6 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
 	"maps"
 	"os"
@@ -253,6 +256,62 @@ func TestPure(t *testing.T) {
 			t.Errorf("doesIO(%s) = %v", imp, !want)
 		}
 	}
+}
+
+// clocks are what makes a result depend on when it was computed.
+var clocks = map[string]bool{"Now": true, "Since": true, "Until": true, "Sleep": true, "After": true, "AfterFunc": true, "Tick": true, "NewTimer": true, "NewTicker": true}
+
+// TestNoClock: nothing below transport/ reads a clock. Time is an argument, so
+// that expiry is tested to the second, and what was recorded can be replayed.
+func TestNoClock(t *testing.T) {
+	files := 0
+	for _, p := range sorted(packages(t)) {
+		_, height, ok := layer(p.rel())
+		if !ok || height >= pure || p.Name == "main" {
+			continue
+		}
+		names, err := filepath.Glob(filepath.Join(p.Dir, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			files++
+			src, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, at := range clockReads(t, name, src) {
+				t.Errorf("%s reads the clock. Why not: below transport/ time is an argument, so that a verdict depends on nothing but its inputs", at)
+			}
+		}
+	}
+	if files < 10 {
+		t.Errorf("only %d files were looked at", files)
+	}
+	if got := clockReads(t, "x.go", []byte("package p\n\nimport \"time\"\n\n// time.Now() is not called\nvar t = time.Now()\nvar d = time.Second\n")); len(got) != 1 {
+		t.Errorf("clockReads found %v in a file with one read", got)
+	}
+}
+
+func clockReads(t *testing.T, name string, src []byte) (at []string) {
+	fset := token.NewFileSet()
+	f, err := parser.ParseFile(fset, name, src, parser.SkipObjectResolution)
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	ast.Inspect(f, func(n ast.Node) bool {
+		if sel, ok := n.(*ast.SelectorExpr); ok && clocks[sel.Sel.Name] {
+			if x, ok := sel.X.(*ast.Ident); ok && x.Name == "time" {
+				at = append(at, fset.Position(n.Pos()).String()+": time."+sel.Sel.Name)
+			}
+		}
+		return true
+	})
+	return at
 }
 
 // protocolModules are all that package protocol may depend on, beside Go's
