@@ -134,9 +134,12 @@ type streamBody struct {
 	x       *exchange
 	answer  answer
 	pending bool // answer.first was not delivered yet
-	buf     []byte
-	off     int
-	err     error
+	// resumable: events had ids, so the client can ask for the rest (legacy),
+	// in a stream that is sealed as this one; then the break is its to mend.
+	resumable bool
+	buf       []byte
+	off       int
+	err       error
 }
 
 func (b *streamBody) Read(p []byte) (int, error) {
@@ -148,6 +151,12 @@ func (b *streamBody) Read(p []byte) (int, error) {
 		b.err = b.fill()
 		var e *protocol.Error
 		if errors.As(b.err, &e) {
+			if b.x.id != "" && !b.resumable {
+				// The one way in which an SDK tells its user why: the request's
+				// own answer, an error. Otherwise it says that the stream ended.
+				b.buf = sse.Append(b.buf, sse.Event{Retry: -1, Data: e.Response(b.x.id)})
+				b.err = io.EOF
+			}
 			b.x.rt.see(Event{Kind: EventRefused, Err: e, Carrier: b.x.rt.cfg.Carrier})
 		}
 	}
@@ -207,6 +216,7 @@ func (b *streamBody) event(c protocol.Content) error {
 	if body == nil {
 		body = []byte{}
 	}
+	b.resumable = b.resumable || c.Meta.EventID != ""
 	b.buf = sse.Append(b.buf, sse.Event{ID: c.Meta.EventID, HasID: c.Meta.EventID != "", Name: c.Meta.EventName, Retry: c.Meta.Retry - 1, Data: body})
 	return nil
 }

@@ -18,10 +18,6 @@ func (e *endpoint) openInline(ctx context.Context, forward http.Header) (*link, 
 	return nil, protocol.Errorf(protocol.CannotSeal, "todo")
 }
 
-func (x *exchange) roundTripFrames() (*http.Response, error) {
-	return nil, protocol.Errorf(protocol.CannotSeal, "todo")
-}
-
 // encodeHeader is MCP's form for values that a header can't hold.
 func encodeHeader(s string) string {
 	safe := s != "" && s[0] != ' ' && s[len(s)-1] != ' ' && (len(s) < 9 || s[:9] != "=?base64?")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/trustedmcp/tmcp/protocol"
 	"github.com/trustedmcp/tmcp/transport"
 )
 
@@ -32,16 +33,24 @@ func sdkServer(json bool) http.Handler {
 	})
 }
 
+// legs are the ways in which sealed messages travel.
+var legs = []transport.ClientConfig{
+	{Carrier: protocol.Envelope, OuterEra: transport.Modern},
+	{Carrier: protocol.Envelope, OuterEra: transport.Legacy},
+	{Carrier: protocol.HTTP, OuterEra: transport.Modern},
+}
+
 func TestOfficialSDK(t *testing.T) {
 	for _, json := range []bool{true, false} {
 		for _, version := range []string{"2025-11-25", "2026-07-28"} {
-			for _, era := range []transport.Era{transport.Modern, transport.Legacy} {
-				t.Run(map[bool]string{true: "json", false: "sse"}[json]+"/"+version+"/outer-"+string(era), func(t *testing.T) {
+			for _, leg := range legs {
+				era := leg.OuterEra
+				t.Run(leg.Carrier.String()+"/"+map[bool]string{true: "json", false: "sse"}[json]+"/"+version+"/outer-"+string(era), func(t *testing.T) {
 					s := serve(t, sdkServer(json), transport.ServerConfig{}, nil)
 					ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 					defer cancel()
 					c := mcp.NewClient(&mcp.Implementation{Name: "c", Version: "1"}, nil)
-					cs, err := c.Connect(ctx, &mcp.StreamableClientTransport{Endpoint: s.url, HTTPClient: s.client(t, transport.ClientConfig{OuterEra: era})},
+					cs, err := c.Connect(ctx, &mcp.StreamableClientTransport{Endpoint: s.url, HTTPClient: s.client(t, leg)},
 						&mcp.ClientSessionOptions{ProtocolVersion: version})
 					if err != nil {
 						t.Fatal(err)
@@ -57,7 +66,7 @@ func TestOfficialSDK(t *testing.T) {
 						if got := res.Content[0].(*mcp.TextContent).Text; got != "hi" {
 							t.Fatalf("echo said %q", got)
 						}
-						if status, _ := res.Meta["org.trustedmcp/status"].(map[string]any); status["state"] != "sealed" || status["peer"] != s.url {
+						if status, _ := res.Meta["org.trustedmcp/status"].(map[string]any); leg.Carrier != protocol.HTTP && (status["state"] != "sealed" || status["peer"] != s.url) {
 							t.Fatalf("label %v", res.Meta)
 						}
 					}

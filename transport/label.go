@@ -73,7 +73,12 @@ func (x *exchange) plaintext() (*http.Response, error) {
 	rt := x.rt
 	rt.see(Event{Kind: EventPlaintext})
 	req := x.req.Clone(x.ctx)
-	if x.body != nil {
+	if x.more != nil {
+		req.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(bytes.NewReader(x.body), x.more), x.more}
+	} else if x.body != nil {
 		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(x.body)), int64(len(x.body))
 	}
 	resp, err := rt.base.RoundTrip(req)

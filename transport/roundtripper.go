@@ -174,6 +174,7 @@ type exchange struct {
 	id      jsonrpc.ID // of the inner request, or ""
 	content protocol.Content
 	forward http.Header
+	more    io.ReadCloser // HTTP carrier: the rest of a body over the limit
 }
 
 func (rt *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -189,11 +190,7 @@ func (rt *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		x.body = body
 	}
-	for _, name := range rt.forward {
-		if v := req.Header[name]; v != nil {
-			x.forward[name] = v
-		}
-	}
+	x.setForward()
 	switch req.Method {
 	case http.MethodPost:
 		x.content = protocol.Content{Kind: protocol.KindMessage, Body: x.body}
@@ -208,15 +205,27 @@ func (rt *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, protocol.Errorf(protocol.CannotSeal, "HTTP method %s is none of MCP's", req.Method)
 	}
 	x.content.Meta.Fields = packFields(req.Header)
-	var err error
-	if x.ep, err = rt.endpoint(req.URL); err != nil {
-		return x.fail(err)
-	}
-	resp, err := x.run()
+	resp, err := x.runAt(req)
 	if err != nil {
 		return x.fail(err)
 	}
 	return resp, nil
+}
+
+func (x *exchange) setForward() {
+	for _, name := range x.rt.forward {
+		if v := x.req.Header[name]; v != nil {
+			x.forward[name] = v
+		}
+	}
+}
+
+func (x *exchange) runAt(req *http.Request) (*http.Response, error) {
+	var err error
+	if x.ep, err = x.rt.endpoint(req.URL); err != nil {
+		return nil, err
+	}
+	return x.run()
 }
 
 func readAll(r io.Reader, limit int) ([]byte, error) {
@@ -251,6 +260,9 @@ func (x *exchange) run() (*http.Response, error) {
 		var e *protocol.Error
 		switch {
 		case err == nil:
+			if rt.cfg.Carrier == protocol.HTTP {
+				return a.httpResponse(x)
+			}
 			return a.response(x)
 		case errors.As(err, &e) && x.recover(link, e):
 			last = e
@@ -263,8 +275,11 @@ func (x *exchange) run() (*http.Response, error) {
 
 // attempt seals and sends once. On success the first frame is open.
 func (x *exchange) attempt(link *link, call **protocol.Call) (*answer, error) {
-	if x.rt.cfg.Carrier == protocol.Inline {
+	switch x.rt.cfg.Carrier {
+	case protocol.Inline:
 		return x.attemptInline(link, call)
+	case protocol.HTTP:
+		return x.attemptFrames(link, call)
 	}
 	now := x.rt.clock()
 	outer := protocol.Outer{Carrier: protocol.Envelope}

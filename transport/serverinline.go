@@ -11,7 +11,3 @@ type toolTable struct{ h *handler }
 func (h *handler) serveInline(w http.ResponseWriter, r *http.Request, m *outer) {
 	h.refuse(w, m.ID, m.Method, protocol.Errorf(protocol.CarrierRefused, "todo"))
 }
-
-func (h *handler) serveFrames(w http.ResponseWriter, r *http.Request) {
-	h.refuse(w, "", "", protocol.Errorf(protocol.CarrierRefused, "todo"))
-}
