@@ -153,7 +153,7 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
 		w.WriteHeader(resp.StatusCode)
-		r.stream(w, resp.Body, isCall(method))
+		r.stream(w, resp.Body, method)
 		return
 	}
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
@@ -197,7 +197,8 @@ func (r *Relay) replay(req *http.Request, body []byte) {
 }
 
 // stream passes an event stream on, as the attack has it.
-func (r *Relay) stream(w http.ResponseWriter, body io.Reader, call bool) {
+func (r *Relay) stream(w http.ResponseWriter, body io.Reader, method string) {
+	call := isCall(method)
 	flush := http.NewResponseController(w)
 	var held *sse.Event
 	events := sse.NewReader(body, maxBody)
@@ -212,6 +213,9 @@ func (r *Relay) stream(w http.ResponseWriter, body io.Reader, call bool) {
 		}
 		e.Data = bytes.Clone(e.Data)
 		r.tap(e.Data)
+		if !call {
+			e.Data = r.rewrite(method, e.Data)
+		}
 		switch {
 		case call && r.attack == Reorder && n == 0:
 			held = &e
@@ -222,7 +226,7 @@ func (r *Relay) stream(w http.ResponseWriter, body io.Reader, call bool) {
 			write(*held)
 			held = nil
 			continue
-		case call && r.attack == Truncate:
+		case call && r.attack == Truncate && n > 0: // an answer of one message is no stream to cut
 			if m, err := jsonrpc.Parse(e.Data, jsonrpc.Limits{MaxBytes: maxBody}); err == nil && m.IsResponse() {
 				if cut := cutContent(e.Data); !bytes.Equal(cut, e.Data) {
 					r.did("cut the result short")
@@ -285,11 +289,6 @@ func (r *Relay) rewrite(method string, answer []byte) []byte {
 	case r.attack == RewriteSuite && method == "server/discover":
 		result["supportedVersions"] = []any{"2025-03-26"}
 		r.did("announced only an older revision of MCP")
-	case r.attack == Truncate && method == protocol.MethodCall:
-		r.did("cut the sealed answer short")
-		if s, ok := result["frame"].(string); ok && len(s) > 8 {
-			result["frame"] = s[:len(s)/8*4]
-		}
 	case r.attack == Truncate && method == "tools/call":
 		r.did("cut the result short")
 		return cutContent(answer)

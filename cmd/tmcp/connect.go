@@ -1,0 +1,128 @@
+package main
+
+import (
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trustedmcp/tmcp/gateway"
+	"github.com/trustedmcp/tmcp/protocol"
+	"github.com/trustedmcp/tmcp/transport"
+)
+
+func connectCommand() *cobra.Command {
+	cfg := gateway.ConnectConfig{Header: http.Header{}}
+	var pins, headers []string
+	var ca, listen, mode, carrier, era string
+	var stdio, systemCA, verbose bool
+	cmd := &cobra.Command{
+		Use:   "connect [flags] URL",
+		Short: "Put trust beside an MCP client",
+		Long: `Connect an unmodified MCP client to a trusted server. The client speaks plain
+MCP to this command on this machine, over HTTP at /mcp or, with --stdio, over
+stdin and stdout; from here to the server every message is sealed.
+
+The server must prove that it is --identity (default: URL) with a key that is
+pinned (--pin) or certified (--ca, --system-ca). If it can't, or if anything on
+the path alters the exchange, the client gets an error that names the reason, and
+nothing of its calls leaves this machine in the clear.`,
+		Example: `  tmcp connect https://mcp.example.com/mcp --pin THUMBPRINT
+  tmcp connect --stdio https://mcp.example.com/mcp --pin THUMBPRINT     # as the command in a client's config`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usagef("tmcp connect takes one URL, found %d arguments", len(args))
+			}
+			if len(pins) == 0 && ca == "" && !systemCA {
+				return usagef("say who may speak for the server: --pin THUMBPRINT (tmcp serve prints it), --ca FILE or --system-ca")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var err error
+			cfg.URL = args[0]
+			if cfg.Carrier, err = parseCarrier(carrier); err != nil {
+				return err
+			}
+			if cfg.Offer, err = offer(mode, nil, true); err != nil {
+				return err
+			}
+			if cfg.Anchor, err = anchor(pins, ca, systemCA); err != nil {
+				return err
+			}
+			if cfg.OuterEra = transport.Era(era); cfg.OuterEra != transport.Modern && cfg.OuterEra != transport.Legacy {
+				return usagef("--outer-era %q: want modern or legacy", era)
+			}
+			for _, h := range headers {
+				name, value, ok := strings.Cut(h, ":")
+				if !ok || strings.TrimSpace(name) == "" {
+					return usagef(`--header %q: want "Name: value"`, h)
+				}
+				cfg.Header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
+			}
+			cfg.Logger = logger(cmd.ErrOrStderr(), verbose)
+			if stdio {
+				return gateway.ConnectStdio(cmd.Context(), cfg, cmd.InOrStdin(), cmd.OutOrStdout())
+			}
+			return gateway.Connect(cmd.Context(), cfg, listen, func(url string) {
+				fmt.Fprintf(cmd.ErrOrStderr(), "tmcp connect: point the client at %s\n", url)
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&pins, "pin", nil, "thumbprint of a key that may speak for the server; may be repeated")
+	f.StringVar(&ca, "ca", "", "file with certificates (PEM) that the server's must lead to")
+	f.BoolVar(&systemCA, "system-ca", false, "accept certificates that lead to this machine's roots")
+	f.StringVar(&cfg.Identity, "identity", "", "URI that the server must prove to be (default: URL)")
+	f.BoolVar(&stdio, "stdio", false, "speak MCP's stdio transport to the client")
+	f.StringVar(&listen, "listen", "127.0.0.1:8081", "HOST:PORT for the client; port 0 picks one")
+	f.StringVar(&mode, "mode", string(protocol.ModeRequired), "required, or preferred: talk to servers without trust too, and label what they say")
+	f.StringVar(&carrier, "carrier", "envelope", "envelope; inline, through gateways that end MCP; http, transparent to HTTP too")
+	f.StringVar(&era, "outer-era", string(transport.Modern), "era of the leg to the next hop: modern, or legacy for gateways that know only initialize")
+	f.BoolVar(&cfg.Fresh, "fresh", false, "have the server sign a nonce of ours, in place of an object that may be minutes old")
+	f.BoolVar(&cfg.Pad, "pad", false, "pad requests, so that their length tells less")
+	f.StringArrayVar(&headers, "header", nil, `"Name: value" to send outside the seal, such as a proxy's credentials; may be repeated`)
+	f.IntVar(&cfg.MaxMessage, "max-message", 4<<20, "largest message, in bytes")
+	f.StringSliceVar(&cfg.AllowHosts, "allow-host", nil, "further Host names to admit from clients")
+	f.StringSliceVar(&cfg.AllowOrigins, "allow-origin", nil, "Origins of web pages to admit")
+	f.BoolVarP(&verbose, "verbose", "v", false, "log what happens")
+	return cmd
+}
+
+// anchor makes who is trusted of flags.
+func anchor(pins []string, ca string, systemCA bool) (protocol.Anchor, error) {
+	var anchors []protocol.Anchor
+	var keys []protocol.Thumbprint
+	for _, p := range pins {
+		t, err := protocol.ParseThumbprint(p)
+		if err != nil {
+			return nil, usagef("--pin: %v", err)
+		}
+		keys = append(keys, t)
+	}
+	if len(keys) > 0 {
+		anchors = append(anchors, protocol.Pin(keys...))
+	}
+	if ca != "" {
+		pem, err := os.ReadFile(ca)
+		if err != nil {
+			return nil, fmt.Errorf("--ca: %w", err)
+		}
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("--ca %s holds no PEM certificate", ca)
+		}
+		anchors = append(anchors, protocol.Roots(pool))
+	}
+	if systemCA {
+		pool, err := x509.SystemCertPool()
+		if err != nil {
+			return nil, fmt.Errorf("--system-ca: %w", err)
+		}
+		anchors = append(anchors, protocol.Roots(pool))
+	}
+	return protocol.AnyOf(anchors...), nil
+}

@@ -1,0 +1,96 @@
+// Command tmcp makes an unmodified MCP client or server trusted: tmcp serve
+// stands in front of a server, tmcp connect beside a client, and between the
+// two every message is sealed end to end. tmcp demo shows it in one process.
+//
+// Exit codes: 0 success, 1 the command found a failure, 2 wrong usage, 3 a peer
+// or a prerequisite can't be reached, 130 interrupted.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+const (
+	exitFailure     = 1
+	exitUsage       = 2
+	exitUnreachable = 3
+	exitInterrupted = 130
+)
+
+// An exitError ends the program with a code of its own.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error {
+	return &exitError{exitUsage, fmt.Errorf(format, args...)}
+}
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is main with its surroundings as arguments. Data goes to stdout, words to
+// people go to stderr.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := &cobra.Command{
+		Use:           "tmcp",
+		Short:         "Make an MCP client or server trusted",
+		Long:          "tmcp seals every message between an MCP client and server, end to end, to the\nidentity that the client means. Neither side needs to be changed.",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })
+	root.AddCommand(keygenCommand(), inspectCommand(), serveCommand(), connectCommand(), demoCommand())
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return 0
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		fmt.Fprintln(stderr, "tmcp: interrupted")
+		return exitInterrupted
+	}
+	fmt.Fprintf(stderr, "tmcp: %v\n", err)
+	var e *exitError
+	if errors.As(err, &e) {
+		if e.code == exitUsage {
+			fmt.Fprintf(stderr, "See: %s --help\n", cmd.CommandPath())
+		}
+		return e.code
+	}
+	if cmd == root { // cobra's own: an unknown command
+		fmt.Fprintln(stderr, "See: tmcp --help")
+		return exitUsage
+	}
+	return exitFailure
+}
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("%s takes no argument, found %q", cmd.CommandPath(), args[0])
+	}
+	return nil
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"tmcp": func() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
+		// echo-server is an MCP server over stdio, echo-client a client of one
+		// over HTTP or of a stdio command.
+		"echo-server": echoServer,
+		"echo-client": echoClient,
+	})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata", RequireExplicitExec: true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"env-file":   envFile,
+			"await-line": awaitLine,
+			"start":      start,
+			"interrupt":  interrupt,
+		},
+	})
+}
+
+// envFile sets a variable to a file's trimmed content: env-file NAME FILE.
+func envFile(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1])))
+}
+
+// A background is a command that start started.
+type background struct {
+	cmd   *exec.Cmd
+	lines chan string
+	all   []string
+}
+
+var backgrounds sync.Map // of the script and name
+
+func backgroundOf(ts *testscript.TestScript, name string) *background {
+	b, ok := backgrounds.Load(ts.Name() + "/" + name)
+	if !ok {
+		ts.Fatalf("no command was started as %s", name)
+	}
+	return b.(*background)
+}
+
+// start runs a command in the background: start NAME CMD ARGS….
+func start(ts *testscript.TestScript, _ bool, args []string) {
+	path := ts.Getenv("PATH")
+	bin := ""
+	for _, dir := range filepath.SplitList(path) {
+		if p := filepath.Join(dir, args[1]); bin == "" && isFile(p) {
+			bin = p
+		}
+	}
+	b := &background{cmd: exec.Command(bin, args[2:]...), lines: make(chan string, 1000)}
+	b.cmd.Dir = ts.MkAbs(".")
+	b.cmd.Env = append(os.Environ(), "PATH="+path)
+	r, w, err := os.Pipe()
+	ts.Check(err)
+	b.cmd.Stderr = w
+	ts.Check(b.cmd.Start())
+	w.Close()
+	go func() {
+		defer close(b.lines)
+		sc := bufio.NewScanner(r)
+		for sc.Scan() {
+			b.lines <- sc.Text()
+		}
+	}()
+	backgrounds.Store(ts.Name()+"/"+args[0], b)
+	ts.Defer(func() { _ = b.cmd.Process.Kill(); _ = b.cmd.Wait() })
+}
+
+func isFile(p string) bool {
+	info, err := os.Stat(p)
+	return err == nil && !info.IsDir()
+}
+
+// awaitLine waits for a line on stderr that matches, and sets a variable to its
+// first group: await-line NAME REGEXP VAR.
+func awaitLine(ts *testscript.TestScript, _ bool, args []string) {
+	b := backgroundOf(ts, args[0])
+	re := regexp.MustCompile(args[1])
+	timeout := time.After(20 * time.Second)
+	for {
+		select {
+		case line, ok := <-b.lines:
+			if !ok {
+				ts.Fatalf("%s ended without a line like %q:\n%s", args[0], args[1], strings.Join(b.all, "\n"))
+			}
+			b.all = append(b.all, line)
+			if m := re.FindStringSubmatch(line); m != nil {
+				ts.Setenv(args[2], m[1])
+				return
+			}
+		case <-timeout:
+			ts.Fatalf("%s said nothing like %q in 20s:\n%s", args[0], args[1], strings.Join(b.all, "\n"))
+		}
+	}
+}
+
+// interrupt sends SIGINT, and waits for exit code 0: interrupt NAME.
+func interrupt(ts *testscript.TestScript, _ bool, args []string) {
+	b := backgroundOf(ts, args[0])
+	ts.Check(b.cmd.Process.Signal(os.Interrupt))
+	done := make(chan error, 1)
+	go func() { done <- b.cmd.Wait() }()
+	select {
+	case err := <-done:
+		ts.Check(err)
+	case <-time.After(20 * time.Second):
+		ts.Fatalf("%s goes on 20s after SIGINT", args[0])
+	}
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trustedmcp/tmcp/gateway"
+	"github.com/trustedmcp/tmcp/protocol"
+)
+
+func serveCommand() *cobra.Command {
+	cfg := gateway.ServeConfig{}
+	var mode string
+	var carriers []string
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:   "serve [flags] (-- CMD… | --upstream URL)",
+		Short: "Put trust in front of an MCP server",
+		Long: `Serve an unmodified MCP server at /mcp, with every message sealed end to end to
+its identity. The server is a command that speaks MCP over stdio, or a Streamable
+HTTP endpoint.
+
+Clients reach it with tmcp connect, or with any implementation of the extension
+org.trustedmcp/trust. Clients without it are refused, and are told why, unless
+--mode preferred lets them in unsealed.`,
+		Example: `  tmcp keygen --out server.key
+  tmcp serve --listen 127.0.0.1:8443 --identity-key server.key -- npx -y @modelcontextprotocol/server-everything
+  tmcp serve --listen :8443 --identity https://mcp.example.com/mcp --identity-key server.key --upstream http://127.0.0.1:8080/mcp`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if dash := cmd.ArgsLenAtDash(); dash != 0 && len(args) > 0 {
+				return usagef("found %q; write the server's command after --, as in: tmcp serve -- CMD…", args[0])
+			}
+			if (len(args) == 0) == (cfg.Upstream == "") {
+				return usagef("give either a command after --, or --upstream URL")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var err error
+			cfg.Command = args
+			if cfg.Offer, err = offer(mode, carriers, false); err != nil {
+				return err
+			}
+			cfg.Stderr = cmd.ErrOrStderr()
+			cfg.Logger = logger(cmd.ErrOrStderr(), verbose)
+			return gateway.Serve(cmd.Context(), cfg, func(s gateway.Serving) {
+				w := cmd.ErrOrStderr()
+				fmt.Fprintf(w, "tmcp serve: %s, identity %s\n", s.URL, s.Identity.URI())
+				if s.Ephemeral {
+					fmt.Fprintln(w, "  the identity key is new and lost when this ends; keep one with tmcp keygen and --identity-key")
+				}
+				identity := ""
+				if s.Identity.URI() != s.URL {
+					identity = " --identity " + s.Identity.URI()
+				}
+				fmt.Fprintf(w, "  connect with: tmcp connect %s%s --pin %s\n", s.URL, identity, s.Identity.Thumbprint())
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:8443", "HOST:PORT to listen on; port 0 picks one")
+	f.StringVar(&cfg.Upstream, "upstream", "", "URL of the MCP server, in place of a command")
+	f.StringVar(&cfg.Identity, "identity", "", "URI that clients dial or expect (default: the address listened on)")
+	f.StringVar(&cfg.IdentityKey, "identity-key", "", "file with the identity's private key, from tmcp keygen (default: a new one)")
+	f.StringVar(&cfg.Certificate, "certificate", "", "file with the key's certificate chain, leaf first (default: clients pin the key)")
+	f.DurationVar(&cfg.Validity, "validity", 10*time.Minute, "how long a key object is valid; HPKE keys are renewed at half of it")
+	f.StringVar(&mode, "mode", string(protocol.ModeRequired), "required, or preferred: let clients without trust in, unsealed")
+	f.StringSliceVar(&carriers, "carriers", nil, "carriers to accept: envelope, inline, http (default all)")
+	f.BoolVar(&cfg.Pad, "pad", false, "pad answers, so that their length tells less")
+	f.BoolVar(&cfg.RewriteHost, "rewrite-host", false, "send the upstream's own host name to it")
+	f.IntVar(&cfg.MaxMessage, "max-message", 4<<20, "largest message, in bytes")
+	f.StringSliceVar(&cfg.AllowHosts, "allow-host", nil, "further Host names to admit")
+	f.StringSliceVar(&cfg.AllowOrigins, "allow-origin", nil, "Origins of web pages to admit")
+	f.BoolVarP(&verbose, "verbose", "v", false, "log each refusal")
+	return cmd
+}
+
+// offer makes what is announced of flags.
+func offer(mode string, carriers []string, client bool) (protocol.Offer, error) {
+	o := protocol.Offer{Mode: protocol.Mode(mode)}
+	if o.Mode != protocol.ModeRequired && o.Mode != protocol.ModePreferred {
+		return o, usagef("--mode %q: want required or preferred", mode)
+	}
+	for _, name := range carriers {
+		c, err := parseCarrier(name)
+		if err != nil {
+			return o, err
+		}
+		o.Carriers = append(o.Carriers, c)
+	}
+	if !client {
+		o.ClientKey = protocol.ClientKeyNone
+	}
+	return o, nil
+}
+
+func parseCarrier(name string) (protocol.Carrier, error) {
+	for _, c := range []protocol.Carrier{protocol.Envelope, protocol.Inline, protocol.HTTP} {
+		if c.String() == name {
+			return c, nil
+		}
+	}
+	return 0, usagef("carrier %q: want envelope, inline or http", name)
+}
+
+func logger(w io.Writer, verbose bool) *slog.Logger {
+	level := slog.LevelWarn
+	if verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}

@@ -1,0 +1,124 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+
+	"github.com/trustedmcp/tmcp/gateway/bridge"
+	"github.com/trustedmcp/tmcp/internal/jsonrpc"
+	"github.com/trustedmcp/tmcp/protocol"
+	"github.com/trustedmcp/tmcp/transport"
+)
+
+// A ConnectConfig says whom to connect to.
+type ConnectConfig struct {
+	URL    string          // of the server's MCP endpoint, or of a proxy before it
+	Anchor protocol.Anchor // who may speak for Identity; required unless Mode is off
+
+	Identity string // URI that the server must be; default: URL
+	Offer    protocol.Offer
+	Carrier  protocol.Carrier // default: envelope
+	OuterEra transport.Era    // of the leg to the next hop; default modern
+	Pad      bool
+	Fresh    bool        // ask for a key object that carries a nonce of ours
+	Header   http.Header // added outside the seal, such as a proxy's own credentials
+
+	MaxMessage   int // bytes; default 4 MiB
+	AllowHosts   []string
+	AllowOrigins []string
+	Logger       *slog.Logger
+}
+
+func (cfg *ConnectConfig) roundTripper() (http.RoundTripper, func(), error) {
+	u, err := url.Parse(cfg.URL)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return nil, nil, fmt.Errorf("%q is not an http or https URL", cfg.URL)
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	settings, err := protocol.NewSettings(cfg.Offer)
+	if err != nil {
+		return nil, nil, err
+	}
+	base := http.DefaultTransport.(*http.Transport).Clone()
+	base.DisableCompression = true
+	base.MaxIdleConnsPerHost = 64
+	rt, err := transport.RoundTripper(withHeader{base, cfg.Header}, transport.ClientConfig{
+		Identity: cfg.Identity, Anchor: cfg.Anchor, Settings: settings, Mode: cfg.Offer.Mode, Carrier: cfg.Carrier,
+		OuterEra: cfg.OuterEra, Pad: cfg.Pad, Fresh: cfg.Fresh,
+		Limits:  transport.Limits{MaxMessage: cfg.MaxMessage},
+		Observe: observer(cfg.Logger),
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return rt, base.CloseIdleConnections, nil
+}
+
+// Connect serves a plain MCP endpoint on listen for clients on this machine,
+// and seals what they send. ready is called with its URL.
+func Connect(ctx context.Context, cfg ConnectConfig, listen string, ready func(url string)) error {
+	rt, done, err := cfg.roundTripper()
+	if err != nil {
+		return err
+	}
+	defer done()
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return fmt.Errorf("--listen %s: %w", listen, err)
+	}
+	defer l.Close()
+	guard := bridge.Guard{AllowedHosts: cfg.AllowHosts, AllowedOrigins: cfg.AllowOrigins}
+	// Under the http carrier the far end's own guard is to see the client's
+	// Host and Origin as they are.
+	opts := bridge.ReverseOptions{
+		Upstream: cfg.URL, Transport: rt, Logger: cfg.Logger, RewriteHost: cfg.Carrier != protocol.HTTP,
+		Limits: jsonrpc.Limits{MaxBytes: cfg.MaxMessage},
+	}
+	if cfg.Carrier != protocol.HTTP {
+		opts.Guard = &guard
+	}
+	rev, err := bridge.NewReverse(opts)
+	if err != nil {
+		return err
+	}
+	defer rev.Close()
+	var mux http.ServeMux
+	mux.Handle(Path, rev)
+	return serveHTTP(ctx, l, &mux, cfg.Logger, func() { ready("http://" + reachable(l.Addr()) + Path) }, nil)
+}
+
+// ConnectStdio speaks MCP's stdio transport to a client over in and out, and
+// seals what it sends, until in ends.
+func ConnectStdio(ctx context.Context, cfg ConnectConfig, in io.Reader, out io.Writer) error {
+	rt, done, err := cfg.roundTripper()
+	if err != nil {
+		return err
+	}
+	defer done()
+	return bridge.Pump(ctx, in, out, bridge.PumpOptions{
+		URL: cfg.URL, Transport: rt, Logger: cfg.Logger, Limits: jsonrpc.Limits{MaxBytes: cfg.MaxMessage},
+	})
+}
+
+// withHeader adds fields to what is sent, outside the seal.
+type withHeader struct {
+	next   http.RoundTripper
+	header http.Header
+}
+
+func (t withHeader) RoundTrip(req *http.Request) (*http.Response, error) {
+	if len(t.header) > 0 {
+		req = req.Clone(req.Context())
+		for name, values := range t.header {
+			req.Header[name] = values
+		}
+	}
+	return t.next.RoundTrip(req)
+}

@@ -1,0 +1,175 @@
+// Package gateway makes unmodified MCP clients and servers trusted. [Serve]
+// stands in front of a server, a stdio command or an HTTP endpoint; [Connect]
+// stands beside a client, and speaks to a Serve, or to any server that has the
+// extension.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/trustedmcp/tmcp/gateway/bridge"
+	"github.com/trustedmcp/tmcp/gateway/keyfile"
+	"github.com/trustedmcp/tmcp/internal/jsonrpc"
+	"github.com/trustedmcp/tmcp/protocol"
+	"github.com/trustedmcp/tmcp/transport"
+)
+
+// Path is where Serve and Connect serve MCP.
+const Path = "/mcp"
+
+// shutdownGrace is how long calls under way may take to end at a shutdown.
+const shutdownGrace = 5 * time.Second
+
+// A ServeConfig says what to serve, and as whom. Exactly one of Command and
+// Upstream is required.
+type ServeConfig struct {
+	Listen   string   // host:port; port 0 picks one
+	Command  []string // a stdio MCP server
+	Upstream string   // URL of a Streamable HTTP MCP server
+
+	Identity    string // URI that clients dial; default: the address listened on
+	IdentityKey string // file; default: a new key, lost with the process
+	Certificate string // file with the key's certificate chain; default: clients pin the key
+
+	Offer        protocol.Offer
+	Validity     time.Duration // of key objects; default 10 minutes
+	Pad          bool
+	RewriteHost  bool // send the upstream's host in place of the client's
+	MaxMessage   int  // bytes; default 4 MiB
+	AllowHosts   []string
+	AllowOrigins []string
+
+	Stderr io.Writer // of Command
+	Logger *slog.Logger
+}
+
+// Serving says what a Serve that is ready serves.
+type Serving struct {
+	Address   net.Addr
+	URL       string // for clients on this machine
+	Identity  *protocol.Identity
+	Ephemeral bool // the identity's key is new, and lost with the process
+}
+
+// Serve serves until ctx ends, and then lets calls under way finish for a few
+// seconds. ready is called once the address is listened on.
+func Serve(ctx context.Context, cfg ServeConfig, ready func(Serving)) error {
+	if (len(cfg.Command) == 0) == (cfg.Upstream == "") {
+		return errors.New("give either a command to run (-- CMD…) or an --upstream URL")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	l, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("--listen %s: %w", cfg.Listen, err)
+	}
+	defer l.Close()
+	local := "http://" + reachable(l.Addr()) + Path
+	if cfg.Identity == "" {
+		cfg.Identity = local
+	}
+	id, ephemeral, err := keyfile.LoadIdentity(cfg.Identity, cfg.IdentityKey, cfg.Certificate)
+	if err != nil {
+		return err
+	}
+	settings, err := protocol.NewSettings(cfg.Offer)
+	if err != nil {
+		return err
+	}
+	server, err := protocol.NewServer(protocol.ServerConfig{Identity: id, Settings: settings, Validity: cfg.Validity, Pad: cfg.Pad})
+	if err != nil {
+		return err
+	}
+	inner, closeInner, err := cfg.inner()
+	if err != nil {
+		return err
+	}
+	defer closeInner()
+	handler, err := transport.Handler(inner, transport.ServerConfig{
+		Trust:   server,
+		Limits:  transport.Limits{MaxMessage: cfg.MaxMessage},
+		Observe: observer(cfg.Logger),
+	})
+	if err != nil {
+		return err
+	}
+	guard := bridge.Guard{AllowedHosts: cfg.AllowHosts, AllowedOrigins: cfg.AllowOrigins}
+	var mux http.ServeMux
+	mux.Handle(Path, guard.Wrap(handler))
+	return serveHTTP(ctx, l, &mux, cfg.Logger, func() {
+		ready(Serving{Address: l.Addr(), URL: local, Identity: id, Ephemeral: ephemeral})
+	}, func(now time.Time) { server.Expire(now) })
+}
+
+// inner is the plain MCP server that is made trusted.
+func (cfg *ServeConfig) inner() (http.Handler, func(), error) {
+	limits := jsonrpc.Limits{MaxBytes: cfg.MaxMessage}
+	if len(cfg.Command) > 0 {
+		s, err := bridge.NewStdioServer(bridge.StdioOptions{
+			Command: cfg.Command, Stderr: cfg.Stderr, Logger: cfg.Logger, Limits: limits,
+			Guard: bridge.Guard{AllowedHosts: cfg.AllowHosts, AllowedOrigins: cfg.AllowOrigins},
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		return s, func() { _ = s.Close() }, nil
+	}
+	u, err := url.Parse(cfg.Upstream)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return nil, nil, fmt.Errorf("--upstream %q is not an http or https URL", cfg.Upstream)
+	}
+	r, err := bridge.NewReverse(bridge.ReverseOptions{Upstream: cfg.Upstream, RewriteHost: cfg.RewriteHost, Logger: cfg.Logger, Limits: limits})
+	if err != nil {
+		return nil, nil, err
+	}
+	return r, func() { _ = r.Close() }, nil
+}
+
+// reachable is an address at which this machine reaches a listener.
+func reachable(a net.Addr) string {
+	t, ok := a.(*net.TCPAddr)
+	if !ok || !t.IP.IsUnspecified() {
+		return a.String()
+	}
+	return net.JoinHostPort("127.0.0.1", fmt.Sprint(t.Port))
+}
+
+// serveHTTP serves until ctx ends. tick, if not nil, is called now and then.
+func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger, ready func(), tick func(time.Time)) error {
+	srv := &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(l) }()
+	ready()
+	every := time.NewTicker(time.Minute)
+	defer every.Stop()
+	for {
+		select {
+		case err := <-failed:
+			return err
+		case now := <-every.C:
+			if tick != nil {
+				tick(now)
+			}
+		case <-ctx.Done():
+			grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+			defer cancel()
+			if err := srv.Shutdown(grace); err != nil {
+				_ = srv.Close() // streams that never end by themselves
+			}
+			<-failed
+			return nil
+		}
+	}
+}
