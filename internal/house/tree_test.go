@@ -157,36 +157,52 @@ func isGenerated(text []byte) bool {
 	return regexp.MustCompile(`(?m)^// Code generated .* DO NOT EDIT\.$`).Match(text[:min(len(text), 2000)])
 }
 
-// A sleep with a reason on its line is allowed: polling, with a deadline, for
-// what another process does.
-var sleeps = regexp.MustCompile(`\btime\.Sleep` + `\([^)]*(?:\([^)]*\)[^)]*)*\)(\s*//\s*\S.{10,})?`)
+var sleeps = regexp.MustCompile(`\btime\.Sleep` + `\(`)
 
 // TestNoSleep: a test that sleeps is slow on a good day and wrong on a bad one.
-// In a synctest bubble sleeping is exact and free.
+// In a synctest bubble sleeping is exact and free; polling with a deadline for
+// what another process does is allowed, and so is TestMain where it plays a
+// process that hangs.
 func TestNoSleep(t *testing.T) {
 	err := Walk(root(t), func(path string, text []byte) error {
 		if !strings.HasSuffix(path, "_test.go") || bytes.Contains(text, []byte(`"testing/synctest"`)) {
 			return nil
 		}
-		for i, line := range strings.Split(string(text), "\n") {
-			if sleepsBare(line) {
-				t.Errorf("%s:%d: sleeps. Why not: it is slow, and flakes under load; use testing/synctest or a channel. To poll for what another process does, with a deadline, say so in a comment on the line", path, i+1)
-			}
+		for _, n := range bareSleeps(string(text)) {
+			t.Errorf("%s:%d: sleeps. Why not: it is slow, and flakes under load; use testing/synctest or a channel, or poll with a deadline for what another process does", path, n)
 		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	call := "time.Sleep" + "(5 * time.Millisecond)"
-	if !sleepsBare(call) || sleepsBare(call+" // the condition is another process's") {
-		t.Error("sleepsBare does not tell lines apart")
+	call := "\ttime.Sleep" + "(5 * time.Millisecond)\n"
+	for text, want := range map[string]int{
+		"func TestX(t *testing.T) {\n" + call:                       1,
+		"func poll() {\nfor time.Now().Before(deadline) {\n" + call: 0,
+		"func TestMain(m *testing.M) {\n" + call:                    0,
+	} {
+		if got := len(bareSleeps(text)); got != want {
+			t.Errorf("bareSleeps found %d in %q", got, text)
+		}
 	}
 }
 
-func sleepsBare(line string) bool {
-	m := sleeps.FindStringSubmatch(line)
-	return m != nil && m[1] == ""
+// bareSleeps returns the lines that sleep outside of a polling loop.
+func bareSleeps(text string) (at []int) {
+	function, lastDeadline := "", -100
+	for i, line := range strings.Split(text, "\n") {
+		if strings.HasPrefix(line, "func ") {
+			function, lastDeadline = line, -100
+		}
+		if strings.Contains(line, "deadline") {
+			lastDeadline = i
+		}
+		if sleeps.MatchString(line) && i-lastDeadline > 8 && !strings.HasPrefix(function, "func TestMain(") {
+			at = append(at, i+1)
+		}
+	}
+	return at
 }
 
 // TestRationaleOnce: a decision is written down once. Two headings of one name
