@@ -37,7 +37,9 @@ func badHeaders(other ed25519.PrivateKey, ec256 *ecdsa.PrivateKey) []keyCase {
 		{name: "header-unknown", reason: koi, req: "TMCP-5.1-1", note: "A label that is not known in a signature's header.", change: do(header(99, 1))},
 		{name: "header-crit", reason: koi, req: "TMCP-5.1-1", note: "crit demands understanding.", change: do(header(2, a{99}))},
 		{name: "header-negative", reason: koi, req: "TMCP-5.1-1", note: "A private label.", change: do(header(-70000, 1))},
-		{name: "header-double", reason: koi, req: "TMCP-2.3-1", note: "alg twice.", change: do(func(k *ko) { k.sigs[0].rawPro = append(append([]byte{0xa3, 1, 0x27, 1, 0x27, 4, 0x48}, "identity"...), []byte{}...) })},
+		{name: "header-double", reason: koi, req: "TMCP-2.3-1", note: "alg twice.", change: do(func(k *ko) {
+			k.sigs[0].rawPro = append(append([]byte{0xa3, 1, 0x27, 1, 0x27, 4, 0x48}, "identity"...), []byte{}...)
+		})},
 		{name: "header-unsorted", reason: koi, req: "TMCP-2.3-1", note: "kid before alg.", change: do(func(k *ko) { k.sigs[0].rawPro = append(append([]byte{0xa2, 4, 0x48}, "identity"...), 1, 0x27) })},
 		{name: "header-trailing", reason: koi, req: "TMCP-2.3-1", note: "A byte after the signature's header.", change: do(func(k *ko) { k.sigs[0].rawPro = append(enc(k.sigs[0].prot), 0) })},
 		{name: "header-empty-string", reason: koi, req: "TMCP-5.2-3", note: "An empty protected header.", change: do(func(k *ko) { k.sigs[0].rawPro = []byte{} })},

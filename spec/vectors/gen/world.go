@@ -150,15 +150,15 @@ func keyDigest(object []byte) []byte  { return sha(enc(a{L + "key digest", objec
 // A session is one context, from the client's side: everything that goes into
 // the key schedule, with the values of the positive case as defaults.
 type session struct {
-	suite                                uint64
-	which                                string // encapsulation
-	role                                 uint64
-	suiteInInfo                          uint64
-	keyDigest                            []byte
-	serverSettings, clientSettings       string
+	suite                                 uint64
+	which                                 string // encapsulation
+	role                                  uint64
+	suiteInInfo                           uint64
+	keyDigest                             []byte
+	serverSettings, clientSettings        string
 	serverSettingsDigest, clientSettings_ []byte
-	clientKey                            any
-	revision                             string
+	clientKey                             any
+	revision                              string
 
 	enc, info, exported []byte
 }
@@ -305,3 +305,13 @@ func nested(depth int) string {
 }
 
 func toJSON(v any) string { return string(must(json.Marshal(v, json.Deterministic(true)))) }
+
+func reExport(c *session, label string) ([]byte, error) {
+	rec, err := hpke.NewRecipient(c.enc, suites[c.suite].private, hpke.HKDFSHA256(), suites[c.suite].aead, c.info)
+	if err != nil {
+		return nil, err
+	}
+	return rec.Export(label, 92)
+}
+
+func unhex(s string) []byte { return must(hex.DecodeString(s)) }

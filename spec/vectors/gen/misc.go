@@ -1,7 +1,0 @@
-package main
-func scheduleVectors(){}
-func syntaxVectors(){}
-func contentVectors(){}
-func requestVectors(){}
-func answerVectors(){}
-func smallVectors(){}
