@@ -31,10 +31,14 @@ func joinCases(l *spec.Ledger, cases []conformance.Case) (errs []error) {
 			errs = append(errs, fmt.Errorf("case %s: %s is not in the specification", c.ID, q.ID))
 			continue
 		}
-		if !quotes(r.Text, q.Text) {
+		// The suite takes most texts from the ledger that it was built with, which
+		// may be the one before this.
+		built, err := spec.Requirement(q.ID)
+		fromLedger := err == nil && q.Text == built.Text
+		if !fromLedger && !quotes(r.Text, q.Text) {
 			errs = append(errs, fmt.Errorf("case %s does not quote %s\n\twant (a part of): %s\n\tgot:              %s", c.ID, r.ID, r.Text, q.Text))
 		}
-		if want, _, _ := strings.Cut(r.Level, " "); string(q.Level) != want {
+		if want, _, _ := strings.Cut(r.Level, " "); !fromLedger && string(q.Level) != want {
 			errs = append(errs, fmt.Errorf("case %s: %s is a %s, the case says %s", c.ID, r.ID, r.Level, q.Level))
 		}
 		if !binds(r, c.Role) {
