@@ -111,6 +111,9 @@ func (r *run) surveyEra(ctx context.Context, era Era, info *EraInfo) error {
 	switch {
 	case rep.Answer == nil:
 		return fmt.Errorf("%s was not answered with a JSON-RPC response%s", call.Method, s.Hint(rep))
+	case gated(rep.Answer):
+		info.Version, info.Spoken = ModernVersion, true // it speaks the era, and breaks TMCP-4.4-1
+		return nil
 	case rep.Answer.Error != nil:
 		return fmt.Errorf("%s was answered with the error %s", call.Method, Short(rep.Answer.Error))
 	}
@@ -131,6 +134,12 @@ func (r *run) surveyEra(ctx context.Context, era Era, info *EraInfo) error {
 	}
 	info.Spoken = true
 	return nil
+}
+
+// gated reports whether m refuses to answer for lack of trust.
+func gated(m *wire.Message) bool {
+	ext, _ := MemberText(m.Error, "data", "extension")
+	return ext == "org.trustedmcp/trust"
 }
 
 // Strings returns the strings of a JSON array of strings.

@@ -33,7 +33,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringSliceVar(&f.cases, "case", nil, "run this case only (may be repeated)")
 	fl.StringSliceVar(&f.requirements, "requirement", nil, "run the cases of this requirement, or of those that begin so")
-	fl.StringSliceVar(&f.profiles, "profile", nil, "run this profile: core, identity (default: core, and identity where the target offers trust)")
+	fl.StringSliceVar(&f.profiles, "profile", nil, "run this profile: core, identity (default: all; identity applies where the target offers trust)")
 	fl.StringSliceVar(&f.eras, "era", nil, "run this era only: modern, legacy")
 	fl.Uint64Var(&f.seed, "seed", 1, "order of the cases")
 	fl.DurationVar(&f.step, "timeout", 10*time.Second, "longest wait for one answer")
@@ -174,8 +174,29 @@ func (f *runFlags) run(ctx context.Context, role conformance.Role, target wire.T
 	case err != nil:
 		return &exitError{exitHarness, err.Error()}
 	}
+	if why := f.noTrust(rep); why != "" {
+		return &exitError{exitUnreachable, why}
+	}
 	doc := report.NewDocument(rep, report.Options{Role: role, Baseline: base, Replay: f.replay(role)})
 	return f.conclude(rep, doc, base)
+}
+
+// noTrust says why the profile identity, asked for by name, could not be tried
+// at all: a target without the extension must not look conformant to it.
+func (f *runFlags) noTrust(rep *conformance.Report) string {
+	asked := false
+	for _, p := range f.profiles {
+		asked = asked || p == string(conformance.ProfileIdentity)
+	}
+	if !asked || rep.Interrupted != "" {
+		return ""
+	}
+	for _, r := range rep.Results {
+		if r.Case.Profile == conformance.ProfileIdentity && r.Outcome != conformance.NotApplicable {
+			return ""
+		}
+	}
+	return fmt.Sprintf("profile identity: %s does not offer org.trustedmcp/trust in any era", rep.Target)
 }
 
 // conclude writes the reports and turns the verdict into an exit code.

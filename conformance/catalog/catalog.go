@@ -4,12 +4,14 @@ package catalog
 import (
 	"github.com/trustedmcp/tmcp/conformance"
 	"github.com/trustedmcp/tmcp/conformance/core"
+	"github.com/trustedmcp/tmcp/conformance/identity"
 )
 
 // All returns every case of the suite in report order.
 func All() []conformance.Case {
 	var all []conformance.Case
 	all = append(all, core.Cases()...)
+	all = append(all, identity.Cases()...)
 	return all
 }
 

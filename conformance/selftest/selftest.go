@@ -63,9 +63,12 @@ func Run(ctx context.Context) (*Summary, error) {
 	if err := sum.hunt(ctx, cases, killed); err != nil {
 		return nil, err
 	}
+	if err := sum.identity(ctx, cases, passed, killed); err != nil {
+		return nil, err
+	}
 	for i := range cases {
 		c := &cases[i]
-		if c.Role != conformance.RoleServer || c.Profile != conformance.ProfileCore {
+		if c.Role != conformance.RoleServer {
 			continue
 		}
 		if !passed[c.ID] {
