@@ -50,7 +50,6 @@ type link struct {
 	version   string // of MCP, of the outer leg
 	session   string // of the outer leg, legacy
 	ids       *atomic.Uint64
-	tools     *clientTools // inline carrier
 }
 
 // endpoint keeps the link to one URL. Fetches are shared by all who wait, and
@@ -60,6 +59,7 @@ type endpoint struct {
 	url      *url.URL
 	identity string
 	ids      atomic.Uint64
+	inline   inlinePeer
 
 	mu    sync.Mutex
 	cur   *link
@@ -144,15 +144,12 @@ func (e *endpoint) replace(l *link, object []byte) {
 
 func (e *endpoint) newLink(client *protocol.Client, version, session string) *link {
 	now, expires := e.rt.clock(), client.Peer().Expires()
-	return &link{client: client, version: version, session: session, ids: &e.ids, tools: &clientTools{},
+	return &link{client: client, version: version, session: session, ids: &e.ids,
 		expires: expires, refreshAt: now.Add(expires.Sub(now) * 2 / 3)}
 }
 
 // open fetches and verifies the key object, and opens the outer leg.
 func (e *endpoint) open(ctx context.Context, forward http.Header) (*link, error) {
-	if e.rt.cfg.Carrier == protocol.Inline {
-		return e.openInline(ctx, forward)
-	}
 	if e.rt.cfg.OuterEra == Legacy {
 		return e.openLegacy(ctx, forward)
 	}

@@ -90,6 +90,11 @@ func (h *handler) plaintext(w http.ResponseWriter, r *http.Request, body []byte,
 		h.answerInitialize(w, m)
 	case m.Method == "ping" && m.IsRequest():
 		writeJSON(w, http.StatusOK, jsonrpc.Response(m.ID, []byte(`{}`)))
+	case m.Method == "tools/list" && m.IsRequest() && h.public:
+		if h.checkOuter(w, r, m) {
+			result := `{"tools":` + string(h.publicTools(r)) + `,"resultType":"complete","cacheScope":"private","ttlMs":0}`
+			writeJSON(w, http.StatusOK, jsonrpc.Response(m.ID, []byte(result)))
+		}
 	case m.IsNotification():
 		w.WriteHeader(http.StatusAccepted)
 	default:
@@ -133,7 +138,7 @@ func (h *handler) answerDiscover(w http.ResponseWriter, m *outer) {
 		return
 	}
 	b := []byte(`{"resultType":"complete","supportedVersions":` + supportedVersions + `,"capabilities":`)
-	b = append(b, h.trust.Settings().Capabilities(false)...)
+	b = append(b, h.capabilities(false)...)
 	b = strconv.AppendInt(append(b, `,"cacheScope":"public","ttlMs":`...), ttl, 10)
 	b = append(append(b, `,"_meta":{`...), key...)
 	b = append(b, `,"`+metaServerInfo+`":`+outerName+`}}`...)
@@ -153,7 +158,7 @@ func (h *handler) answerInitialize(w http.ResponseWriter, m *outer) {
 		version = revisionLegacy
 	}
 	b := []byte(`{"protocolVersion":"` + version + `","capabilities":`)
-	b = append(b, h.trust.Settings().Capabilities(true)...)
+	b = append(b, h.capabilities(true)...)
 	b = append(append(b, `,"serverInfo":`+outerName+`,"_meta":{`...), key...)
 	writeJSON(w, http.StatusOK, jsonrpc.Response(m.ID, append(b, `}}`...)))
 }
@@ -223,4 +228,14 @@ func (h *handler) offer(method string, result jsontext.Value) ([]byte, error) {
 		}
 	}
 	return out, err
+}
+
+// capabilities are those that stand outside: the extension, and tools when
+// their listing does.
+func (h *handler) capabilities(legacy bool) []byte {
+	c := h.trust.Settings().Capabilities(legacy)
+	if h.public {
+		c = append([]byte(`{"tools":{},`), c[1:]...)
+	}
+	return c
 }

@@ -38,6 +38,7 @@ var legs = []transport.ClientConfig{
 	{Carrier: protocol.Envelope, OuterEra: transport.Modern},
 	{Carrier: protocol.Envelope, OuterEra: transport.Legacy},
 	{Carrier: protocol.HTTP, OuterEra: transport.Modern},
+	{Carrier: protocol.Inline, OuterEra: transport.Modern},
 }
 
 func TestOfficialSDK(t *testing.T) {

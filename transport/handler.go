@@ -40,6 +40,10 @@ type ServerConfig struct {
 	// as Traceparent. They are what any proxy says; a sealed field of the same
 	// name wins.
 	PassFields []string
+	// PublicTools lets names and definitions of tools stand outside the seal, as
+	// gateways need that list tools themselves (inline carrier). Calls are sealed
+	// all the same. Default: nothing of the server is told outside.
+	PublicTools bool
 }
 
 type handler struct {
@@ -50,6 +54,7 @@ type handler struct {
 	clock  func() time.Time
 	see    func(Event)
 	pass   []string
+	public bool
 	tools  toolTable
 
 	mu        sync.Mutex
@@ -82,7 +87,7 @@ func Handler(inner http.Handler, cfg ServerConfig) (http.Handler, error) {
 	if cfg.Trust != nil && cfg.Mode != "" && cfg.Mode != mode {
 		return nil, errors.New("transport: ServerConfig.Mode differs from the mode that ServerConfig.Trust announces; leave it empty")
 	}
-	h := &handler{inner: inner, trust: trust, mode: mode, limits: cfg.Limits, clock: clockOr(cfg.Clock), see: cfg.Observe}
+	h := &handler{inner: inner, trust: trust, mode: mode, limits: cfg.Limits, clock: clockOr(cfg.Clock), see: cfg.Observe, public: cfg.PublicTools}
 	for _, name := range cfg.PassFields {
 		if !hopByHop[strings.ToLower(name)] {
 			h.pass = append(h.pass, http.CanonicalHeaderKey(name))

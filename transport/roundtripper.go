@@ -225,6 +225,9 @@ func (x *exchange) runAt(req *http.Request) (*http.Response, error) {
 	if x.ep, err = x.rt.endpoint(req.URL); err != nil {
 		return nil, err
 	}
+	if x.rt.cfg.Carrier == protocol.Inline {
+		return x.runInline()
+	}
 	return x.run()
 }
 
@@ -275,10 +278,7 @@ func (x *exchange) run() (*http.Response, error) {
 
 // attempt seals and sends once. On success the first frame is open.
 func (x *exchange) attempt(link *link, call **protocol.Call) (*answer, error) {
-	switch x.rt.cfg.Carrier {
-	case protocol.Inline:
-		return x.attemptInline(link, call)
-	case protocol.HTTP:
+	if x.rt.cfg.Carrier == protocol.HTTP {
 		return x.attemptFrames(link, call)
 	}
 	now := x.rt.clock()
