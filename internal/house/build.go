@@ -45,6 +45,7 @@ func Build(root string) (*Result, []error) {
 	if err != nil {
 		return nil, append(errs, err)
 	}
+	errs = append(errs, checkMentions(ledger, dir)...)
 	errs = append(errs, addNotes(ledger, notes)...)
 	errs = append(errs, addCases(ledger)...)
 	errs = append(errs, addVectors(ledger, root)...)
@@ -65,6 +66,26 @@ func Build(root string) (*Result, []error) {
 		return nil, append(errs, err)
 	}
 	return res, errs
+}
+
+// checkMentions refuses ids in the chapters' prose that do not exist.
+func checkMentions(l *spec.Ledger, dir string) (errs []error) {
+	names, err := filepath.Glob(filepath.Join(dir, "*.md"))
+	if err != nil {
+		return []error{err}
+	}
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return append(errs, err)
+		}
+		for _, id := range mention.FindAllString(string(b), -1) {
+			if l.Get(id) == nil {
+				errs = append(errs, fmt.Errorf("spec/%s mentions %s, which is not in the specification", filepath.Base(name), id))
+			}
+		}
+	}
+	return errs
 }
 
 func addNotes(l *spec.Ledger, notes *spec.Notes) (errs []error) {
