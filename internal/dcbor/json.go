@@ -19,7 +19,7 @@ import (
 // equal bytes. The value must already be checked (unique names, bounded
 // depth); see internal/jsonrpc.
 func FromJSON(dst []byte, v jsontext.Value) ([]byte, error) {
-	dec := jsontext.NewDecoder(bytes.NewReader(v))
+	dec := jsontext.NewDecoder(bytes.NewBuffer(v)) // read in place
 	return fromJSON(dst, dec, 0)
 }
 

@@ -95,16 +95,28 @@ func (m *Message) IsResponse() bool { return m.Method == "" }
 
 // Check reports whether data is exactly one acceptable JSON value.
 func Check(data []byte, lim Limits) error {
-	if len(data) > lim.Bytes() {
-		return &ParseError{CodeParse, "too-large", fmt.Sprintf("%d bytes, the limit is %d", len(data), lim.Bytes())}
-	}
-	if err := checkDepth(data, lim.depth()); err != nil {
+	if err := checkBounds(data, lim); err != nil {
 		return err
 	}
-	dec := jsontext.NewDecoder(bytes.NewReader(data))
+	dec := newDecoder(data)
 	if err := dec.SkipValue(); err != nil {
 		return classify(err)
 	}
+	return atEnd(dec)
+}
+
+// newDecoder reads data in place: jsontext copies what comes from any other
+// reader than a bytes.Buffer.
+func newDecoder(data []byte) *jsontext.Decoder { return jsontext.NewDecoder(bytes.NewBuffer(data)) }
+
+func checkBounds(data []byte, lim Limits) error {
+	if len(data) > lim.Bytes() {
+		return &ParseError{CodeParse, "too-large", fmt.Sprintf("%d bytes, the limit is %d", len(data), lim.Bytes())}
+	}
+	return checkDepth(data, lim.depth())
+}
+
+func atEnd(dec *jsontext.Decoder) error {
 	if _, err := dec.ReadToken(); err != io.EOF {
 		return &ParseError{CodeParse, "trailing-data", fmt.Sprintf("something follows the JSON value at byte %d", dec.InputOffset())}
 	}
@@ -113,27 +125,39 @@ func Check(data []byte, lim Limits) error {
 
 // checkDepth bounds nesting before the decoder allocates per level.
 func checkDepth(data []byte, max int) error {
-	depth, inString := 0, false
+	depth := 0
 	for i := 0; i < len(data); i++ {
-		switch c := data[i]; {
-		case inString:
-			switch c {
-			case '\\':
-				i++
-			case '"':
-				inString = false
-			}
-		case c == '"':
-			inString = true
-		case c == '{' || c == '[':
+		switch data[i] {
+		case '"':
+			i = stringEnd(data, i+1)
+		case '{', '[':
 			if depth++; depth > max {
 				return &ParseError{CodeParse, "too-deep", fmt.Sprintf("more than %d levels at byte %d", max, i)}
 			}
-		case c == '}' || c == ']':
+		case '}', ']':
 			depth--
 		}
 	}
 	return nil
+}
+
+// stringEnd returns the index of the quote that ends the string whose content
+// begins at i, or the length of data when none does.
+func stringEnd(data []byte, i int) int {
+	for {
+		n := bytes.IndexByte(data[i:], '"')
+		if n < 0 {
+			return len(data)
+		}
+		end, escapes := i+n, 0
+		for end-escapes > i && data[end-escapes-1] == '\\' {
+			escapes++
+		}
+		if escapes%2 == 0 {
+			return end
+		}
+		i = end + 1
+	}
 }
 
 func classify(err error) *ParseError {
@@ -150,47 +174,37 @@ func classify(err error) *ParseError {
 // Parse reads exactly one JSON-RPC 2.0 message. Batches (MCP 2025-03-26 only)
 // are refused with reason "batch"; see [Split]. Errors are *[ParseError].
 func Parse(data []byte, lim Limits) (*Message, error) {
-	if err := Check(data, lim); err != nil {
+	if err := checkBounds(data, lim); err != nil {
 		return nil, err
 	}
-	v := jsontext.Value(bytes.TrimSpace(data))
-	switch v.Kind() {
-	case '{':
-	case '[':
-		return nil, &ParseError{CodeInvalidRequest, "batch", "a JSON-RPC batch where one message is expected"}
-	default:
+	dec := newDecoder(data)
+	if kind := dec.PeekKind(); kind != '{' {
+		if err := Check(data, lim); err != nil {
+			return nil, err
+		}
+		if kind == '[' {
+			return nil, &ParseError{CodeInvalidRequest, "batch", "a JSON-RPC batch where one message is expected"}
+		}
 		return nil, &ParseError{CodeInvalidRequest, "not-jsonrpc", "the message is not a JSON object"}
 	}
 	m := &Message{Raw: data}
 	version := ""
 	hasMethod := false
-	err := Members(v, func(name string, val jsontext.Value) error {
-		switch name {
-		case "jsonrpc":
-			version, _ = Text(val)
-		case "id":
-			if k := val.Kind(); k != '"' && k != '0' && k != 'n' {
-				return &ParseError{CodeInvalidRequest, "not-jsonrpc", "id is neither a string nor a number"}
-			}
-			m.ID = ID(val)
-		case "method":
-			s, ok := Text(val)
-			if !ok || s == "" {
-				return &ParseError{CodeInvalidRequest, "not-jsonrpc", "method is not a non-empty string"}
-			}
-			m.Method, hasMethod = s, true
-		case "params":
-			if k := val.Kind(); k != '{' && k != '[' {
-				return &ParseError{CodeInvalidRequest, "not-jsonrpc", "params is neither an object nor an array"}
-			}
-			m.Params = val
-		case "result":
-			m.Result = val
-		case "error":
-			m.Error = val
+	// What is wrong with the JSON is told before what is wrong with the message.
+	var wrong error
+	err := members(dec, data, func(name string, val jsontext.Value) error {
+		if wrong != nil {
+			return nil
 		}
+		wrong = m.set(name, val, &version, &hasMethod)
 		return nil
 	})
+	if err == nil {
+		err = atEnd(dec)
+	}
+	if err == nil {
+		err = wrong
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -215,6 +229,35 @@ func Parse(data []byte, lim Limits) (*Message, error) {
 		return nil, &ParseError{CodeInvalidRequest, "not-jsonrpc", "a request whose id is null"}
 	}
 	return m, nil
+}
+
+// set takes one member of a message.
+func (m *Message) set(name string, val jsontext.Value, version *string, hasMethod *bool) error {
+	switch name {
+	case "jsonrpc":
+		*version, _ = Text(val)
+	case "id":
+		if k := val.Kind(); k != '"' && k != '0' && k != 'n' {
+			return &ParseError{CodeInvalidRequest, "not-jsonrpc", "id is neither a string nor a number"}
+		}
+		m.ID = ID(val)
+	case "method":
+		s, ok := Text(val)
+		if !ok || s == "" {
+			return &ParseError{CodeInvalidRequest, "not-jsonrpc", "method is not a non-empty string"}
+		}
+		m.Method, *hasMethod = s, true
+	case "params":
+		if k := val.Kind(); k != '{' && k != '[' {
+			return &ParseError{CodeInvalidRequest, "not-jsonrpc", "params is neither an object nor an array"}
+		}
+		m.Params = val
+	case "result":
+		m.Result = val
+	case "error":
+		m.Error = val
+	}
+	return nil
 }
 
 // Split returns the elements of a JSON-RPC batch, each parsed, or the single
@@ -252,7 +295,10 @@ func Split(data []byte, lim Limits) ([]*Message, error) {
 // Members calls f for each member of the JSON object v, in order. The values
 // alias v. It stops at the first error of f.
 func Members(v jsontext.Value, f func(name string, val jsontext.Value) error) error {
-	dec := jsontext.NewDecoder(bytes.NewBuffer(v))
+	return members(newDecoder(v), v, f)
+}
+
+func members(dec *jsontext.Decoder, v []byte, f func(name string, val jsontext.Value) error) error {
 	tok, err := dec.ReadToken()
 	if err != nil {
 		return classify(err)
@@ -274,6 +320,9 @@ func Members(v jsontext.Value, f func(name string, val jsontext.Value) error) er
 		if err := f(name, v[end-int64(len(val)):end:end]); err != nil {
 			return err
 		}
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return classify(err)
 	}
 	return nil
 }
@@ -355,7 +404,7 @@ func orNull(id ID) string {
 // Elements calls f for each element of the JSON array v, in order, and stops at
 // the first error of f. The values alias v.
 func Elements(v jsontext.Value, f func(jsontext.Value) error) error {
-	dec := jsontext.NewDecoder(bytes.NewBuffer(v))
+	dec := newDecoder(v)
 	tok, err := dec.ReadToken()
 	if err != nil {
 		return classify(err)
