@@ -83,7 +83,7 @@ func badClaims(other ed25519.PrivateKey, nonce []byte) []keyCase {
 	list := []keyCase{
 		{name: "expired", reason: "key-object-expired", req: "TMCP-5.4-4", note: "At exp. Without grace: a stolen key is good for its minutes and no longer.", in: obj{"now": t0 + 600}},
 		{name: "expired-by-a-second", reason: "key-object-expired", req: "TMCP-5.4-4", note: "One second past.", in: obj{"now": t0 + 601}},
-		{name: "nbf-61-ahead", reason: "key-object-not-yet-valid", req: "TMCP-5.4-5", note: "nbf 61 seconds ahead.", in: obj{"now": t0 - 61}},
+		{name: "nbf-61-ahead", reason: "key-object-not-yet-valid", req: "TMCP-5.4-5", note: "nbf 61 seconds ahead.", change: do(claim(cIat, t0-120)), in: obj{"now": t0 - 61}},
 		{name: "iat-61-ahead", reason: "key-object-not-yet-valid", req: "TMCP-5.4-14", note: "Issued in the future.", change: do(claim(cIat, t0+61))},
 		{name: "longer-than-an-hour", reason: koi, req: "TMCP-5.4-6", note: "Valid for an hour and a second.", change: do(claim(cExp, t0+3601))},
 		{name: "exp-is-nbf", reason: koi, req: "TMCP-5.4-6", note: "exp equals nbf, both ahead within the skew.", change: do(claim(cExp, t0+30), claim(cNbf, t0+30))},

@@ -298,6 +298,7 @@ func badNext(hybrid *session, p part) {
 	request("next-replayed-out-of-order", re, "TMCP-8.3-1", "The same warm message twice, after a later one.", open, step(next(1)), step(next(2)), step(next(1)))
 	request("next-replays-open", re, "TMCP-8.3-1", "Message 0 again, as a next frame.", open, step(next(0)))
 	request("next-before-window", re, "TMCP-8.3-2", "1024 behind the newest: a server that forgot must refuse.", open, step(next(1025)), step(next(1)))
+	request("next-before-window-unseen", re, "TMCP-8.3-2", "Behind the window, at a place that nothing took. Catches a window one size too large.", open, step(next(1030)), step(next(2)))
 	request("next-long-before-window", re, "TMCP-8.3-2", "Far behind the newest.", open, step(next(1<<40)), step(next(1)))
 	request("next-seq-2-to-48", "malformed-frame", "TMCP-6.4-2", "A seq beyond its range.", open, step(with(items, 2, uint64(1)<<48)))
 	request("next-n-2-to-32", "malformed-frame", "TMCP-6.4-3", "An n beyond its range.", open, step(with(items, 3, uint64(1)<<32)))
