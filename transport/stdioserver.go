@@ -1,0 +1,331 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/trustedmcp/tmcp/internal/jsonrpc"
+	"github.com/trustedmcp/tmcp/protocol"
+)
+
+const (
+	// maxQueued bounds what a server says on its own before there is a standing
+	// stream to say it on.
+	maxQueued = 256
+	// maxPending bounds the calls in flight on one pipe.
+	maxPending = 1024
+)
+
+// StdioServer puts trust in front of an MCP server that speaks stdio: client is
+// the side where sealed lines come in, server the server's own pipe (In is its
+// standard output, Out its standard input). It returns when the server's output
+// has ended; the end of the client's input closes the server's. Only the
+// envelope carrier works over stdio.
+func StdioServer(ctx context.Context, client, server Pipe, cfg ServerConfig) error {
+	// The handler does what does not depend on the wire; what it would ask of a
+	// server behind it goes to the pipe.
+	front, err := Handler(http.NotFoundHandler(), cfg)
+	if err != nil {
+		return err
+	}
+	h := front.(*handler)
+	max := h.limits.outer()
+	s := &stdioServer{h: h, client: newLines(client, max), server: newLines(server, max),
+		calls: map[jsonrpc.ID]*stdioCall{}, plain: map[jsonrpc.ID]string{}}
+	return whileOpen(ctx, client, server, s.up, s.down)
+}
+
+type stdioServer struct {
+	h              *handler
+	client, server *lines
+
+	mu       sync.Mutex
+	calls    map[jsonrpc.ID]*stdioCall // by the inner request's id
+	standing *stdioCall                // answers go out as events of the "get" call
+	queue    [][]byte
+	plain    map[jsonrpc.ID]string // plaintext requests in flight (preferred mode), and their methods
+	sealed   bool                  // the client has sealed something
+}
+
+// stdioCall is a sealed message that is not answered yet. s.mu guards it.
+type stdioCall struct {
+	req   *protocol.Request
+	outer jsonrpc.ID
+	token jsontext.Value // its progressToken, or nil
+}
+
+// up reads what the client sends.
+func (s *stdioServer) up(context.Context) error {
+	for {
+		line, err := s.client.next()
+		if err != nil {
+			return endOfInput(err)
+		}
+		m, err := parseOuter(line, s.h.limits.json())
+		switch {
+		case err != nil && s.h.mode == protocol.ModePreferred:
+			err = s.server.write(line)
+		case err != nil:
+			bad := err.(*jsonrpc.ParseError)
+			err = s.client.write(jsonrpc.ErrorResponse("", bad.Code, bad.Error(), nil))
+		case m.Method == protocol.MethodCall && m.IsRequest():
+			err = s.call(m)
+		case s.h.mode == protocol.ModePreferred && m.Method != protocol.MethodAttest:
+			err = s.pass(line, m)
+		default:
+			err = s.answerSelf(line, m)
+		}
+		if err != nil {
+			return endOfInput(err)
+		}
+	}
+}
+
+// answerSelf answers what the trust layer answers by itself, and refuses the
+// rest. The rules are those of HTTP, so HTTP's code applies them.
+func (s *stdioServer) answerSelf(line []byte, m *outer) error {
+	r, err := http.NewRequest(http.MethodPost, "/", bytes.NewReader(line))
+	if err != nil {
+		return err
+	}
+	if v := m.version(); v != "" {
+		r.Header[headerVersion], r.Header[headerMethod] = []string{v}, []string{m.Method}
+	}
+	rec := newRecorder(s.h.limits.outer())
+	s.h.ServeHTTP(rec, r)
+	if len(rec.body) == 0 || m.IsNotification() {
+		return nil
+	}
+	return s.client.write(rec.body)
+}
+
+// pass hands plaintext on (preferred mode).
+func (s *stdioServer) pass(line []byte, m *outer) error {
+	s.h.see(Event{Kind: EventPlaintext, Method: m.Method})
+	if m.IsRequest() {
+		s.mu.Lock()
+		full := len(s.plain) >= maxPending
+		if !full {
+			s.plain[m.ID] = m.Method
+			if m.Method == "server/discover" && m.announced() != nil {
+				s.plain[m.ID] = "server/discover+"
+			}
+		}
+		s.mu.Unlock()
+		if full {
+			return s.refuse(m.ID, protocol.Errorf(protocol.Busy, "%d requests are in flight", maxPending))
+		}
+	}
+	return s.server.write(line)
+}
+
+func (s *stdioServer) refuse(id jsonrpc.ID, err error) error {
+	e := reasonOf(err)
+	s.h.see(Event{Kind: EventRefused, Err: e, Method: protocol.MethodCall})
+	return s.client.write(e.Response(id))
+}
+
+// call opens a sealed message and hands it to the server.
+func (s *stdioServer) call(m *outer) error {
+	outerID := jsonrpc.ID(strings.Clone(string(m.ID)))
+	frame, err := protocol.ParseBase64(string(m.frame))
+	var req *protocol.Request
+	if err == nil {
+		req, err = s.h.trust.Open(frame, protocol.Outer{Carrier: protocol.Envelope}, s.h.clock())
+	}
+	if err == nil {
+		err = s.h.checkAnnounced(m, req)
+	}
+	if err == nil {
+		err = s.h.checkSize(req)
+	}
+	if err != nil {
+		return s.refuse(outerID, err)
+	}
+	s.h.see(Event{Kind: EventOpened, Carrier: protocol.Envelope, Context: req.Context, Seq: req.Seq, Method: m.Method})
+	forward, err := s.admit(&stdioCall{req: req, outer: outerID})
+	if err != nil || !forward {
+		return err
+	}
+	// Not under the lock: a server that writes before it reads would be waiting
+	// for its output to be taken.
+	return s.server.write(req.Content.Body)
+}
+
+// admit books an opened message, or answers it, and reports whether it goes on
+// to the server.
+func (s *stdioServer) admit(c *stdioCall) (forward bool, err error) {
+	req := c.req
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sealed = true
+	switch req.Content.Kind {
+	case protocol.KindGet:
+		return false, s.stand(c)
+	case protocol.KindDelete:
+		return false, s.end(c, http.StatusOK)
+	}
+	in, err := jsonrpc.Parse(req.Content.Body, jsonrpc.Limits{MaxBytes: s.h.limits.message(), MaxDepth: s.h.limits.MaxDepth})
+	if err != nil {
+		bad := err.(*jsonrpc.ParseError)
+		return false, s.seal(c, jsonrpc.ErrorResponse("", bad.Code, bad.Error(), nil), true)
+	}
+	if !in.IsRequest() {
+		if in.Method == "notifications/cancelled" {
+			s.cancel(in)
+		}
+		return true, s.end(c, http.StatusAccepted)
+	}
+	switch {
+	case s.calls[in.ID] != nil:
+		return false, s.seal(c, jsonrpc.ErrorResponse(in.ID, jsonrpc.CodeInvalidRequest, "a request with this id is in flight", nil), true)
+	case len(s.calls) >= maxPending:
+		return false, s.seal(c, reasonOf(protocol.Errorf(protocol.Busy, "%d requests are in flight", maxPending)).Response(in.ID), true)
+	}
+	c.token = jsonrpc.Get(in.Params, "_meta", "progressToken")
+	s.calls[in.ID] = c
+	return true, nil
+}
+
+// cancel ends the answer of a request that the client gave up: the server will
+// not answer it.
+func (s *stdioServer) cancel(m *jsonrpc.Message) {
+	id := jsonrpc.ID(jsonrpc.Get(m.Params, "requestId"))
+	if c := s.calls[id]; c != nil {
+		delete(s.calls, id)
+		s.end(c, 0)
+	}
+}
+
+// stand makes c the standing stream, and says on it what has waited.
+func (s *stdioServer) stand(c *stdioCall) error {
+	if old := s.standing; old != nil {
+		s.standing = nil
+		if err := s.end(old, 0); err != nil {
+			return err
+		}
+	}
+	s.standing = c
+	queue := s.queue
+	s.queue = nil
+	for _, line := range queue {
+		if err := s.seal(c, line, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *stdioServer) end(c *stdioCall, status int) error {
+	return s.put(c, protocol.Content{Kind: protocol.KindEnd, Meta: protocol.Meta{Status: status}}, true)
+}
+
+func (s *stdioServer) seal(c *stdioCall, body []byte, final bool) error {
+	return s.put(c, protocol.Content{Kind: protocol.KindMessage, Body: body}, final)
+}
+
+func (s *stdioServer) put(c *stdioCall, content protocol.Content, final bool) error {
+	sealed, err := c.req.Seal(nil, content, final)
+	if err != nil {
+		return err
+	}
+	b := make([]byte, 0, b64.EncodedLen(len(sealed))+128)
+	if final {
+		b = append(append(append(b, `{"jsonrpc":"2.0","id":`...), c.outer...), `,"result":{"resultType":"complete","frame":"`...)
+		s.h.see(Event{Kind: EventAnswered, Carrier: protocol.Envelope, Context: c.req.Context, Seq: c.req.Seq})
+	} else {
+		b = append(b, `{"jsonrpc":"2.0","method":"`+protocol.MethodFrame+`","params":{"frame":"`...)
+	}
+	return s.client.write(append(b64.AppendEncode(b, sealed), `"}}`...))
+}
+
+// down reads what the server says.
+func (s *stdioServer) down(context.Context) error {
+	for {
+		line, err := s.server.next()
+		if err != nil {
+			return endOfInput(err)
+		}
+		if err := s.said(line); err != nil {
+			return endOfInput(err)
+		}
+	}
+}
+
+func (s *stdioServer) said(line []byte) error {
+	m, err := jsonrpc.Parse(line, jsonrpc.Limits{MaxBytes: s.h.limits.outer(), MaxDepth: s.h.limits.MaxDepth})
+	if err != nil {
+		s.h.see(Event{Kind: EventRefused, Err: reasonOf(protocol.Errorf(protocol.MalformedContent, "a line of the server is no message: %v", err))})
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m.IsResponse() {
+		if c := s.calls[m.ID]; c != nil {
+			delete(s.calls, m.ID)
+			return s.seal(c, line, true)
+		}
+		if method, ok := s.plain[m.ID]; ok {
+			delete(s.plain, m.ID)
+			return s.answerPlain(line, m, method)
+		}
+		return nil // to a request that was cancelled
+	}
+	if c := s.callOf(m); c != nil {
+		return s.seal(c, line, false)
+	}
+	switch {
+	case s.standing != nil:
+		return s.seal(s.standing, line, false)
+	case s.h.mode == protocol.ModePreferred && !s.sealed:
+		return s.client.write(line)
+	case len(s.queue) < maxQueued:
+		s.queue = append(s.queue, bytes.Clone(line))
+		return nil
+	}
+	s.h.see(Event{Kind: EventRefused, Err: reasonOf(protocol.Errorf(protocol.Busy, "the server said more than %d things before the client listened; %.100q is dropped", maxQueued, m.Method))})
+	return nil
+}
+
+// callOf is the call that a notification belongs to, or nil.
+func (s *stdioServer) callOf(m *jsonrpc.Message) *stdioCall {
+	if !m.IsNotification() {
+		return nil
+	}
+	if id := jsonrpc.Get(m.Params, "_meta", "io.modelcontextprotocol/subscriptionId"); id != nil {
+		return s.calls[jsonrpc.ID(id)]
+	}
+	if m.Method != "notifications/progress" {
+		return nil
+	}
+	token := jsonrpc.Get(m.Params, "progressToken")
+	for _, c := range s.calls {
+		if c.token != nil && bytes.Equal(c.token, token) {
+			return c
+		}
+	}
+	return nil
+}
+
+// answerPlain passes an answer on, with the offer of trust where it belongs.
+func (s *stdioServer) answerPlain(line []byte, m *jsonrpc.Message, method string) error {
+	name := strings.TrimSuffix(method, "+")
+	if m.Result == nil && name != method {
+		rec := newRecorder(s.h.limits.outer())
+		s.h.answerDiscover(rec, &outer{Message: m}) // a server of the older era
+		return s.client.write(rec.body)
+	}
+	if m.Result == nil || name != "server/discover" && name != "initialize" {
+		return s.client.write(line)
+	}
+	offer, err := s.h.offer(name, m.Result)
+	if err != nil {
+		return s.refuse(m.ID, err)
+	}
+	return s.client.write(jsonrpc.Response(m.ID, offer))
+}
