@@ -1,5 +1,10 @@
 package protocol
 
+import (
+	"crypto/rand"
+	"time"
+)
+
 // SealWarmRetry seals what Client.Seal would not: a next frame with retry-of.
 func SealWarmRetry(c *Client, content Content, of RetryOf, outer Outer) []byte {
 	var ctx *clientContext
@@ -12,4 +17,43 @@ func SealWarmRetry(c *Client, content Content, of RetryOf, outer Outer) []byte {
 		panic(err)
 	}
 	return frame
+}
+
+// A ContextFiller makes contexts as Server.Open does, without the cost of HPKE.
+type ContextFiller struct {
+	s     *Server
+	k     *serverKey
+	suite Suite
+}
+
+// NewContextFiller fills the server's current key.
+func NewContextFiller(s *Server, now time.Time) *ContextFiller {
+	k, err := s.currentKey(now)
+	if err != nil {
+		panic(err)
+	}
+	return &ContextFiller{s, k, SuiteHybrid}
+}
+
+// Fill adds n contexts, expanding the keys of each as its first message does.
+func (f *ContextFiller) Fill(n int) {
+	settings := f.s.cfg.Settings
+	for range n {
+		keys, err := newContextKeys(f.suite, func(_ string, n int) ([]byte, error) {
+			b := make([]byte, n)
+			rand.Read(b)
+			return b, nil
+		})
+		if err != nil {
+			panic(err)
+		}
+		c, err := newServerContext(keys, settings, "")
+		if err != nil {
+			panic(err)
+		}
+		if _, err := f.s.ciphers(c); err != nil {
+			panic(err)
+		}
+		f.k.add(keys.id, c, settings.weight())
+	}
 }

@@ -109,20 +109,3 @@ func TestCallsColdThenWarm(t *testing.T) {
 		})
 	}
 }
-
-func BenchmarkSealOpenWarm4K(b *testing.B) {
-	p := newPair(b)
-	p.call(b, "{}")
-	content := message(string(bytes.Repeat([]byte("x"), 4096)))
-	b.ReportAllocs()
-	b.SetBytes(4096)
-	for b.Loop() {
-		_, frame, err := p.client.Seal(content, envelope, t0)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if _, err := p.server.Open(frame, envelope, t0); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
