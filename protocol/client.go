@@ -64,6 +64,8 @@ func NewClient(peer *Peer, settings *Settings, opts ...ClientOption) (*Client, e
 		return nil, fail(KeyObjectInvalid, "the key object has no key for %v, which its settings list", suite)
 	}
 	if !slices.ContainsFunc(settings.offer.Profiles, func(p Profile) bool { return slices.Contains(peer.sets.offer.Profiles, p) }) {
+		// TMCP-4.7-3: A client that finds no common suite, carrier or profile MUST end with
+		// `no-overlap` and send nothing of the user.
 		return nil, fail(NoOverlap, "no common profile: client %v, server %v", settings.offer.Profiles, peer.sets.offer.Profiles)
 	}
 	c := &Client{peer: peer, settings: settings, suite: suite, contexts: map[string]*clientContext{}}
@@ -104,6 +106,8 @@ func (c *Client) SealAgain(old *Call, content Content, outer Outer, now time.Tim
 	c.forget(old.ctx)
 	// Always the first seal: a chain of names could be broken by delivering its
 	// ends and holding back its middle.
+	// TMCP-8.5-1: A client that gets `unknown-context` MUST seal the message afresh, cold, with
+	// `retry-of` set to the ctx-id and seq under which it was sealed first.
 	content.Meta.RetryOf = old.retryOf
 	if old.retryOf == nil {
 		content.Meta.RetryOf = &RetryOf{old.ctx.keys.id, old.seq}
@@ -112,9 +116,12 @@ func (c *Client) SealAgain(old *Call, content Content, outer Outer, now time.Tim
 }
 
 func (c *Client) seal(content Content, outer Outer, final bool, now time.Time) (*Call, []byte, error) {
+	// TMCP-8.1-3: A client MUST leave a context when the key object it was made with has expired,
+	// and seal cold to a current one.
 	if !now.Before(c.peer.c.expires) {
 		return nil, nil, fail(KeyObjectExpired, "valid before %s, now is %s", stamp(c.peer.c.expires), stamp(now))
 	}
+	// TMCP-4.7-2: A client MUST choose a carrier that both settings objects list.
 	if !c.settings.allows(outer.Carrier) || !c.peer.sets.allows(outer.Carrier) {
 		return nil, nil, fail(NoOverlap, "carrier %v: client has %v, server %v", outer.Carrier, c.settings.offer.Carriers, c.peer.sets.offer.Carriers)
 	}
@@ -129,9 +136,16 @@ func (c *Client) seal(content Content, outer Outer, final bool, now time.Time) (
 	}
 	revision := content.Revision()
 	c.mu.Lock()
+	// TMCP-8.1-4: A client MUST use a context only for inner messages of the revision that it was
+	// made for.
 	ctx := c.contexts[revision]
 	c.mu.Unlock()
+	// TMCP-8.5-7: A client MUST NOT put `retry-of` into a next frame
 	if ctx != nil && content.Meta.RetryOf == nil {
+		// TMCP-8.1-2: A client MUST number the requests of a context from 0, by steps of one, in
+		// the order in which it seals them.
+		// TMCP-6.4-2: A client MUST use each seq of a context for one request only, and no seq
+		// above 2^48-1.
 		seq := ctx.seq.Add(1)
 		if seq <= maxSeq {
 			call := &Call{client: c, ctx: ctx, outer: outer, seq: seq}
@@ -144,6 +158,9 @@ func (c *Client) seal(content Content, outer Outer, final bool, now time.Time) (
 }
 
 func (c *Client) sealCold(content Content, outer Outer, revision string, final bool) (*Call, []byte, error) {
+	// TMCP-6.2-1: A sender and a receiver MUST each build `info` from their own values, and never
+	// from values that only the other supplied, except those that the frame carries for that
+	// purpose.
 	info := sealInfo(RoleClient, c.suite, c.peer.digest, c.peer.sets.digest, c.settings.digest, nil, revision)
 	enc, sender, err := hpke.NewSender(c.peer.key(c.suite), c.suite.kdf(), c.suite.aead(), info)
 	if err != nil {
@@ -164,6 +181,8 @@ func (c *Client) sealCold(content Content, outer Outer, revision string, final b
 	b = dcbor.AppendBytes(b, enc)
 	b = dcbor.AppendBytes(b, c.settings.cbor)
 	b = dcbor.AppendText(b, revision)
+	// TMCP-8.7-1: A client MUST set the client key of its open frames to null where the server's
+	// `clientKey` is `none`.
 	b = dcbor.AppendNull(b)
 	b = dcbor.AppendBool(b, final)
 	sc := scratches.Get().(*scratch)
@@ -235,6 +254,7 @@ func (c *Call) sealPart(dst []byte, content *Content, n uint64, final bool) ([]b
 // SealNext seals the next chunk of the message (HTTP carrier; kind
 // [KindData]) and appends its frame to dst.
 func (c *Call) SealNext(dst []byte, content Content, final bool) ([]byte, error) {
+	// TMCP-9.1-8: The frames of a request MUST be numbered likewise, with exactly one final frame.
 	if c.sent || c.outer.Carrier != HTTP || content.Kind != KindData {
 		return nil, fail(CannotSeal, "nothing can follow what was sealed")
 	}
@@ -276,12 +296,22 @@ func (c *Call) open(frame []byte) (Content, bool, error) {
 		return Content{}, false, fail(AnswerInvalid, "%v", err)
 	}
 	switch {
+	// TMCP-7.1-2: A client MUST end with `answer-invalid` on bytes that are not an answer frame.
 	case f.Type != frameAnswer:
 		return Content{}, false, fail(AnswerInvalid, "a frame of type %d where an answer is expected", f.Type)
+	// TMCP-9.1-6: A client MUST end with `spliced` on a frame whose ctx-id and seq are those of
+	// another request.
+	// TMCP-7.2-5: A client MUST match answers to requests by ctx-id and seq, never by the outer
+	// JSON-RPC id alone.
 	case f.Context != c.ctx.keys.id || f.Seq != c.seq:
 		return Content{}, false, fail(Spliced, "a frame of another call")
+	// TMCP-9.1-4: A client MUST end with `answer-out-of-order` on a frame whose n is above the
+	// next expected one.
+	// TMCP-9.1-3: A client MUST deliver the messages of an answer in the order of n.
 	case f.N > c.next:
 		return Content{}, false, fail(AnswerOutOfOrder, "frame %d arrived, %d is next: frames were lost or reordered", f.N, c.next)
+	// TMCP-9.1-5: A client MUST end with `after-final` on a frame of an answer after its final
+	// one, except one redelivered by section 9.3.
 	case c.final && f.N >= c.next:
 		return Content{}, false, fail(AfterFinal, "a frame after the final one")
 	}
@@ -297,8 +327,12 @@ func (c *Call) open(frame []byte) (Content, bool, error) {
 	sc.place(&base, f.Seq, f.N)
 	plain, err := aead.Open(nil, sc.nonce[:], f.Ciphertext, sc.aad)
 	if err != nil {
+		// TMCP-9.1-7: A client MUST end with `answer-invalid` on a frame that does not open.
+		// TMCP-9.3-3: A client MUST end with `answer-invalid` on a frame whose n was delivered
+		// before and that does not open.
 		return Content{}, false, fail(AnswerInvalid, "the answer does not open: it was altered, or is not the peer's")
 	}
+	// TMCP-9.3-2: A client MUST ignore a frame whose n was delivered before and that opens again.
 	if f.N < c.next { // authentic, and accepted before
 		return Content{}, false, ErrRedelivered
 	}
@@ -306,11 +340,15 @@ func (c *Call) open(frame []byte) (Content, bool, error) {
 	if err != nil {
 		return Content{}, false, fail(AnswerInvalid, "%v", err)
 	}
+	// TMCP-6.6-4: A client MUST end with `answer-invalid` on an answer content that is malformed
+	// or of a kind that does not belong there.
 	if err := answerKind(content.Kind, c.outer.Carrier, f.N); err != nil {
 		return Content{}, false, fail(AnswerInvalid, "%v", err)
 	}
 	if f.N == 0 {
 		copy(c.salt[:], f.Salt)
+		// TMCP-8.1-1: A client MUST NOT send a next frame in a context in which no answer has been
+		// authenticated, except further frames of the request that opened it.
 		c.client.confirm(c.ctx)
 	}
 	c.next, c.final = f.N+1, f.Final
@@ -325,6 +363,8 @@ func (ctx *clientContext) answers(suite Suite, salt []byte) (cipher.AEAD, [nonce
 	if ctx.answer != nil && string(ctx.salt[:]) == string(salt) {
 		return ctx.answer, ctx.answerNonce, nil
 	}
+	// TMCP-6.3-3: A client MUST take the answer keys of each answer from the salt in that answer's
+	// frame 0.
 	key, nonce, err := ctx.keys.answerKeys(salt)
 	if err != nil {
 		return nil, nonce, err
@@ -345,6 +385,8 @@ func (c *Call) Close() error {
 		return c.failed
 	}
 	if !c.final {
+		// TMCP-9.2-1: A client MUST end with `truncated` when the stream that carries an answer
+		// ends before the final frame.
 		c.failed = fail(Truncated, "the answer ended after %d frames, before its final one", c.next)
 		return c.failed
 	}

@@ -13,6 +13,8 @@ import (
 type Kind uint8
 
 const (
+	// TMCP-6.6-1: The body of a content of kind message MUST be the inner message's bytes as the
+	// inner peer wrote them.
 	KindMessage Kind = 1 // one JSON-RPC message, byte for byte
 	KindGet     Kind = 2 // request: opens the standing stream (legacy GET)
 	KindDelete  Kind = 3 // request: ends the session (legacy DELETE)
@@ -196,8 +198,10 @@ func parseContent(b []byte) (Content, error) {
 	kind := r.Uint()
 	c.Meta.read(r)
 	c.Body = r.Bytes()
+	// TMCP-6.7-1: A receiver MUST accept contents with and without padding.
 	if n == 4 {
 		for _, z := range r.Bytes() {
+			// TMCP-6.6-5: A receiver MUST refuse padding that is not all zero.
 			if z != 0 {
 				return c, fail(MalformedContent, "padding that is not zero")
 			}
@@ -239,6 +243,9 @@ func (m *Meta) read(r *dcbor.Reader) {
 				if r.Err() != nil {
 					return
 				}
+				// TMCP-6.6-7: A receiver MUST NOT let a sealed field name or value break the HTTP
+				// message that it becomes: field names are lower-case tokens, values hold no CR,
+				// LF or NUL.
 				if !fieldName(f.Name) || bytes.ContainsAny(f.Value, "\r\n\x00") {
 					r.Fail("an HTTP field that is not one")
 					return

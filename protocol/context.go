@@ -106,6 +106,8 @@ type scratch struct {
 var scratches = sync.Pool{New: func() any { return &scratch{aad: make([]byte, 0, 256)} }}
 
 // place sets the nonce for message seq, part n: base XOR (uint64(seq) ‖ uint32(n)).
+//
+// TMCP-6.4-1: A sender MUST NOT seal two different plaintexts with the same key, seq and n.
 func (s *scratch) place(base *[nonceLen]byte, seq, n uint64) {
 	binary.BigEndian.PutUint64(s.nonce[:8], seq)
 	binary.BigEndian.PutUint32(s.nonce[8:], uint32(n))
@@ -128,6 +130,8 @@ func (w *window) fresh(seq uint64) bool {
 	if seq >= w.next {
 		return true
 	}
+	// TMCP-8.3-2: A server MUST accept requests of a context in any order within a window of 1024
+	// sequence numbers, and answer one from before the window with `replayed`.
 	if w.next-seq > windowSize {
 		return false
 	}

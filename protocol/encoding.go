@@ -11,6 +11,9 @@ var b64 = base64.RawURLEncoding.Strict()
 func Base64(b []byte) string { return b64.EncodeToString(b) }
 
 // ParseBase64 reads the one canonical text form that [Base64] writes.
+//
+// TMCP-2.3-3: A receiver MUST refuse base64url text with padding, with characters outside the
+// alphabet, or whose unused trailing bits are not zero.
 func ParseBase64(s string) ([]byte, error) {
 	for i := range len(s) {
 		if s[i] == '\n' || s[i] == '\r' { // encoding/base64 skips them

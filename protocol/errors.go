@@ -98,6 +98,9 @@ func Reasons() []Reason { return append(append([]Reason{}, serverReasons...), cl
 
 // Code is the JSON-RPC error code that goes with r. It lies outside the range
 // that JSON-RPC and MCP reserve (-32768 to -32000). Zero for an unknown reason.
+//
+// TMCP-10.1-1: A trust error MUST have the code and the reason that belong together in section
+// 17.4.
 func (r Reason) Code() int { return codes[r] }
 
 // FromPeer reports whether r is one that a server may send. A client treats
@@ -142,6 +145,8 @@ func (e *Error) Response(id jsonrpc.ID) []byte {
 }
 
 // Data is the JSON text of error.data.
+//
+// TMCP-10.1-2: A trust error MUST carry `data.extension` and `data.reason`.
 func (e *Error) Data() []byte {
 	b := []byte(`{"extension":"` + ExtensionID + `","reason":`)
 	b = append(b, jsonrpc.Quote(string(e.Reason))...)
@@ -165,6 +170,8 @@ func (e *Error) Data() []byte {
 func ParseError(member jsontext.Value) *Error {
 	ext, _ := jsonrpc.Text(jsonrpc.Get(member, "data", "extension"))
 	reason, ok := jsonrpc.Text(jsonrpc.Get(member, "data", "reason"))
+	// TMCP-10.4-1: A client MUST NOT take an error with a local reason from a peer for one of its
+	// own.
 	if ext != ExtensionID || !ok || !Reason(reason).FromPeer() {
 		return nil
 	}

@@ -84,6 +84,10 @@ func (f *Frame) parse(b []byte) error {
 		copy(f.Context[:], r.BytesN(len(f.Context)))
 		f.Seq, f.N = r.Uint(), r.Uint()
 	default:
+		// TMCP-7.1-1: A server MUST answer bytes that are not a frame of type open or next with
+		// `malformed-frame`.
+		// TMCP-7.1-3: A receiver MUST refuse a frame whose arrays … have another length than
+		// stated here.
 		return fail(MalformedFrame, "type %d in an array of %d is no frame", f.Type, n)
 	}
 	f.Final = r.Bool()

@@ -95,6 +95,7 @@ func algorithmOf(pub crypto.PublicKey) (cose.Algorithm, error) {
 		}
 		return 0, fail(SignatureInvalid, "an RSA key of %d bits; at least 2048 are required", k.N.BitLen())
 	}
+	// TMCP-5.2-1: A verifier MUST refuse every other algorithm.
 	return 0, fail(SignatureInvalid, "a key of type %T; use Ed25519, ECDSA P-256 or P-384", pub)
 }
 
@@ -214,6 +215,8 @@ type pins []Thumbprint
 func Pin(keys ...Thumbprint) Anchor { return pins(keys) }
 
 func (p pins) verify(uri string, pub crypto.PublicKey, _ []*x509.Certificate, _ time.Time) error {
+	// TMCP-5.4-8: A verifier that trusts a pinned key MUST compare the thumbprint of the key that
+	// made the signature with the pinned one, and end with `identity-mismatch` where they differ.
 	got, err := PublicKeyThumbprint(pub)
 	if err != nil {
 		return err
@@ -243,6 +246,10 @@ func (a roots) verify(uri string, _ crypto.PublicKey, chain []*x509.Certificate,
 		return fail(IdentityMismatch, "identity: %v", err)
 	}
 	opts := x509.VerifyOptions{
+		// TMCP-5.4-9: A verifier that trusts roots MUST build and verify the certificate chain at
+		// the time given, to those roots alone.
+		// TMCP-5.4-11: A verifier MUST take trust anchors from local policy only, never from the
+		// key object or from anything that came with it.
 		Roots: a.pool, Intermediates: x509.NewCertPool(), CurrentTime: now,
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	}
@@ -260,11 +267,14 @@ func (a roots) verify(uri string, _ crypto.PublicKey, chain []*x509.Certificate,
 		if ip, err := netip.ParseAddr(host); err == nil && ip.Is6() {
 			host = "[" + host + "]"
 		}
+		// TMCP-5.4-10: for `https` and `http` a DNS or IP subject alternative name that matches
+		// the host
 		if err := chain[0].VerifyHostname(host); err != nil {
 			return fail(IdentityMismatch, "certificate of %s: %v", uri, err)
 		}
 		return nil
 	}
+	// TMCP-5.4-10: for `spiffe` a URI subject alternative name equal to the identity.
 	for _, san := range chain[0].URIs {
 		if san.String() == uri {
 			return nil

@@ -139,6 +139,8 @@ func (c *claims) encode() []byte {
 func decodeClaims(b []byte) (*claims, error) {
 	r := dcbor.NewReader(b)
 	whole := dcbor.NewReader(b)
+	// TMCP-5.1-1: A key object MUST be dCBOR throughout, including the byte strings that wrap
+	// protected headers and payload.
 	whole.Skip() // sorted, unique keys and deterministic all the way down
 	if err := whole.Done(); err != nil {
 		return nil, fail(KeyObjectInvalid, "claims-set: %v", err)
@@ -199,11 +201,15 @@ func decodeClaims(b []byte) (*claims, error) {
 	if err := r.Done(); err != nil {
 		return nil, fail(KeyObjectInvalid, "claims-set: %v", err)
 	}
+	// TMCP-5.3-7: A verifier MUST refuse a key object that lacks one of the claims 2, 4, 5, 6,
+	// 265, -70000, -70001, -70002 and -70003, or in which a known claim has the wrong type.
+	// TMCP-5.3-1: The claims `exp`, `nbf` and `iat` MUST be present.
 	for i, name := range []string{"sub", "exp", "nbf", "iat", "eat_profile", "role", "keys", "profile", "settings digest"} {
 		if !have[i] {
 			return nil, fail(KeyObjectInvalid, "claim %s is missing", name)
 		}
 	}
+	// TMCP-5.3-2: A verifier MUST refuse a key object with another `eat_profile`.
 	if profile != KeyProfile {
 		return nil, fail(KeyObjectInvalid, "eat_profile is %.100q, want %q", profile, KeyProfile)
 	}
@@ -222,20 +228,25 @@ func (c *claims) decodeKeys(r *dcbor.Reader) error {
 		if r.Err() != nil {
 			return nil // reported by the caller
 		}
+		// TMCP-5.3-3: at most one for each suite, in ascending order.
 		if number <= last {
 			return fail(KeyObjectInvalid, "keys are not in ascending order of suites")
 		}
 		last = number
 		suite := Suite(min(number, 255))
 		if !suite.valid() {
+			// TMCP-5.3-5: A verifier MUST ignore entries of suites that it does not know.
 			continue // a suite of a later version
 		}
+		// TMCP-5.3-4: A verifier MUST refuse a public key whose length or value its KEM does not
+		// allow.
 		pub, err := suite.kem().NewPublicKey(public)
 		if err != nil {
 			return fail(KeyObjectInvalid, "public key for %v: %v", suite, err)
 		}
 		c.keys = append(c.keys, hpkeKey{suite, pub})
 	}
+	// TMCP-5.3-3: The claim `keys` MUST hold a key for suite 1
 	if len(c.keys) == 0 || c.keys[0].suite != SuiteHybrid {
 		return fail(KeyObjectInvalid, "no public key for the mandatory suite %v", SuiteHybrid)
 	}
@@ -309,6 +320,7 @@ func sigStructure(body, prot, payload []byte) []byte {
 	b = dcbor.AppendText(b, "Signature")
 	b = dcbor.AppendBytes(b, body)
 	b = dcbor.AppendBytes(b, prot)
+	// TMCP-5.1-4: Signatures MUST be computed with the bytes of L`"key"` as external_aad.
 	b = dcbor.AppendBytes(b, []byte(labelKey))
 	return dcbor.AppendBytes(b, payload)
 }
@@ -327,6 +339,8 @@ func (s *signature) verify(pub crypto.PublicKey, body, payload []byte) error {
 	if err != nil {
 		return err
 	}
+	// TMCP-5.2-2: A verifier MUST take the algorithm from the kind of the trusted key and refuse a
+	// signature whose `alg` says otherwise.
 	if want != s.alg {
 		return fail(SignatureInvalid, "%s signature: algorithm %v with a key for %v", s.kid, s.alg, want)
 	}
@@ -349,6 +363,7 @@ type sealedClaims struct {
 // splitKeyObject reads the outer structure strictly: every item deterministic,
 // no header beyond the known ones, one or two signatures in their order.
 func splitKeyObject(b []byte) (*sealedClaims, error) {
+	// TMCP-5.1-5: A verifier MUST refuse a key object longer than 64 KiB, before it decodes it.
 	if len(b) > maxKeyObject {
 		return nil, fail(KeyObjectInvalid, "%d bytes, the limit is %d", len(b), maxKeyObject)
 	}
@@ -374,6 +389,8 @@ func splitKeyObject(b []byte) (*sealedClaims, error) {
 		if err := s.decodeHeader(); err != nil {
 			return nil, err
 		}
+		// TMCP-5.2-3: A verifier MUST refuse a key object whose signatures are not named
+		// `identity` and, where there is a second, `attested`, in this order.
 		if want := []string{kidIdentity, kidAttested}[i]; s.kid != want {
 			return nil, fail(KeyObjectInvalid, "signature %d has key id %.20q, want %q", i, s.kid, want)
 		}
@@ -382,6 +399,9 @@ func splitKeyObject(b []byte) (*sealedClaims, error) {
 	if err := r.Done(); err != nil {
 		return nil, fail(KeyObjectInvalid, "COSE_Sign: %v", err)
 	}
+	// TMCP-5.1-2: The protected header MUST hold exactly `typ` (16) with the value
+	// `application/vnd.trustedmcp.key+cose`, so that no signature made for another purpose is
+	// taken for this one.
 	h := dcbor.NewReader(o.body)
 	if h.Map() != 1 || h.Uint() != hdrTyp || h.Text() != mediaTypeKeyCOSE || h.Done() != nil {
 		return nil, fail(KeyObjectInvalid, "the protected header is not {typ: %q}", mediaTypeKeyCOSE)
@@ -390,6 +410,8 @@ func splitKeyObject(b []byte) (*sealedClaims, error) {
 }
 
 func emptyMap(r *dcbor.Reader) {
+	// TMCP-5.1-3: The unprotected headers MUST be empty, so that nothing unsigned can influence a
+	// verifier.
 	if r.Map() != 0 {
 		r.Fail("unprotected headers are not allowed")
 	}
@@ -427,6 +449,8 @@ func (s *signature) decodeHeader() error {
 				if err != nil {
 					return fail(KeyObjectInvalid, "x5chain: %v", err)
 				}
+				// TMCP-5.2-5: A verifier MUST refuse RSA keys of fewer than 2048 or more than 8192
+				// bits, and chains of more than 8 certificates.
 				if k, ok := c.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() > maxRSABits {
 					return fail(KeyObjectInvalid, "x5chain: an RSA key of %d bits, the limit is %d", k.N.BitLen(), maxRSABits)
 				}

@@ -39,6 +39,8 @@ type answerState struct {
 // "Contexts"). outer is what the caller saw outside the seal. Errors are
 // *[Error] with a reason that a server may send; nothing was run by then.
 func (s *Server) Open(frame []byte, outer Outer, now time.Time) (*Request, error) {
+	// TMCP-4.8-6: A server MUST answer a frame that came by a carrier which its own settings do
+	// not list with `carrier-refused`.
 	if !s.cfg.Settings.allows(outer.Carrier) {
 		return nil, fail(CarrierRefused, "%v is not among this server's carriers %v", outer.Carrier, s.cfg.Settings.offer.Carriers)
 	}
@@ -73,6 +75,8 @@ func (s *Server) Open(frame []byte, outer Outer, now time.Time) (*Request, error
 
 // openFirst opens an open frame: it starts a context.
 func (s *Server) openFirst(f *Frame, sc *scratch, outer Outer, now time.Time) (*Request, error) {
+	// TMCP-4.8-4: A server MUST answer an open frame with a suite that it does not know or did not
+	// offer with `unsupported-suite`.
 	if !f.Suite.valid() || !slices.Contains(s.cfg.Settings.offer.Suites, f.Suite) {
 		return nil, fail(UnsupportedSuite, "suite %d; this server has %v", uint8(f.Suite), s.cfg.Settings.offer.Suites)
 	}
@@ -87,12 +91,20 @@ func (s *Server) openFirst(f *Frame, sc *scratch, outer Outer, now time.Time) (*
 	if err := s.checkSettings(settings, f, outer.Carrier); err != nil {
 		return nil, err
 	}
+	// TMCP-8.7-3: A server MUST answer a client key that it did not ask for, or does not accept,
+	// with `client-key-refused`.
 	if f.ClientKey != nil {
 		return nil, fail(ClientKeyRefused, "this server asks for no client key object")
 	}
+	// TMCP-8.7-2: A server whose `clientKey` is `required` MUST answer an open frame without a
+	// client key with `client-key-required`.
 	if s.cfg.Settings.offer.ClientKey == ClientKeyDemanded {
 		return nil, fail(ClientKeyRequired, "this server demands a client key object")
 	}
+	// TMCP-6.2-2: A server MUST build `info` with the digest of the settings that it advertises.
+	// TMCP-6.2-1: A sender and a receiver MUST each build `info` from their own values, and never
+	// from values that only the other supplied, except those that the frame carries for that
+	// purpose.
 	info := sealInfo(RoleClient, f.Suite, f.KeyDigest, s.cfg.Settings.Digest(), settings.Digest(), nil, f.Revision)
 	rec, err := hpke.NewRecipient(f.Enc, key.private[f.Suite], f.Suite.kdf(), f.Suite.aead(), info)
 	if err != nil {
@@ -102,6 +114,7 @@ func (s *Server) openFirst(f *Frame, sc *scratch, outer Outer, now time.Time) (*
 	if err != nil {
 		return nil, fail(OpenFailed, "%v", err)
 	}
+	// TMCP-8.4-2: A server MUST answer an open frame whose ctx-id it remembers with `replayed`.
 	if key.seen(keys.id) {
 		return nil, fail(Replayed, "this open frame was received before")
 	}
@@ -122,6 +135,8 @@ func (s *Server) openFirst(f *Frame, sc *scratch, outer Outer, now time.Time) (*
 		}
 	}
 	ctx.window.mark(0)
+	// TMCP-8.4-4: A server MUST mark an encapsulation as opened and hand its message on in one
+	// step, so that two copies that arrive at the same time do not both run.
 	if !key.add(keys.id, ctx, settings.weight()) { // lost a race against the same frame
 		return nil, fail(Replayed, "this open frame was received before")
 	}
@@ -145,12 +160,18 @@ func (s *Server) checkSettings(client *Settings, f *Frame, c Carrier) error {
 	if err != nil {
 		return fail(NegotiationMismatch, "%v", err)
 	}
+	// TMCP-4.8-3: A server MUST answer an open frame whose suite is not the one that section 4.7
+	// yields for the two settings objects with `negotiation-mismatch`.
 	if f.Suite != want {
 		return fail(NegotiationMismatch, "sealed with %v, but the client's own settings prefer %v", f.Suite, want)
 	}
+	// TMCP-4.8-7: A server MUST answer an open frame that came by a carrier which the client
+	// settings in it do not list with `negotiation-mismatch`.
 	if !client.allows(c) {
 		return fail(NegotiationMismatch, "carrier %v is not among those in the client's settings", c)
 	}
+	// TMCP-10.2-2: A server MUST answer a sealed message from a client whose profile its local
+	// policy does not allow with `profile-refused`.
 	if !slices.ContainsFunc(client.offer.Profiles, func(p Profile) bool { return slices.Contains(s.cfg.Settings.offer.Profiles, p) }) {
 		return fail(ProfileRefused, "no common profile: client %v, server %v", client.offer.Profiles, s.cfg.Settings.offer.Profiles)
 	}
@@ -160,9 +181,13 @@ func (s *Server) checkSettings(client *Settings, f *Frame, c Carrier) error {
 // openNext opens the first frame of a later message of a known context.
 func (s *Server) openNext(f *Frame, sc *scratch, outer Outer, now time.Time) (*Request, error) {
 	ctx, key := s.find(f.Context, now)
+	// TMCP-8.2-3: A server MUST answer a next frame of a context that it does not have with
+	// `unknown-context`.
 	if ctx == nil {
 		return nil, fail(UnknownContext, "this replica does not have the context; seal afresh")
 	}
+	// TMCP-9.1-9: A server MUST answer request frames out of order, or after the final one, with
+	// `out-of-order`.
 	if f.N != 0 {
 		return nil, fail(OutOfOrder, "chunk %d where a message must begin", f.N)
 	}
@@ -170,6 +195,8 @@ func (s *Server) openNext(f *Frame, sc *scratch, outer Outer, now time.Time) (*R
 	fresh := ctx.window.fresh(f.Seq)
 	ctx.mu.Unlock()
 	if !fresh {
+		// TMCP-8.3-1: A server MUST accept each seq of a context for one request only, and answer
+		// a second one with `replayed`.
 		return nil, fail(Replayed, "message %d of this context was received before, or is more than %d behind", f.Seq, windowSize)
 	}
 	r := &Request{Outer: outer, ClientSettings: ctx.settings, Revision: ctx.revision, Context: f.Context, Seq: f.Seq, server: s, ctx: ctx, Expires: key.expires}
@@ -177,8 +204,10 @@ func (s *Server) openNext(f *Frame, sc *scratch, outer Outer, now time.Time) (*R
 		return nil, err
 	}
 	if r.Content.Meta.RetryOf != nil {
+		// TMCP-8.5-7: a server answers one there with `malformed-content`.
 		return nil, fail(MalformedContent, "retry-of in a next frame; a retry is sealed afresh")
 	}
+	// TMCP-8.3-3: A server MUST NOT mark a seq as used before a frame of it has opened.
 	// Only what opened moves the window, and only once.
 	ctx.mu.Lock()
 	fresh = ctx.window.mark(f.Seq)
@@ -191,6 +220,10 @@ func (s *Server) openNext(f *Frame, sc *scratch, outer Outer, now time.Time) (*R
 
 // openFailed tells nothing about the cause.
 func openFailed() error {
+	// TMCP-6.5-2: A server MUST answer a frame that does not open with `open-failed`, whatever the
+	// cause.
+	// TMCP-10.1-5: A trust error MUST NOT hold … anything by which two causes of `open-failed` can
+	// be told apart.
 	return fail(OpenFailed, "the seal does not open: the message, what stands outside it, or the negotiation was altered")
 }
 
@@ -202,9 +235,14 @@ func (s *Server) settleRetry(of RetryOf, now time.Time) error {
 	if ctx, _ := s.find(of.Context, now); ctx != nil {
 		ctx.mu.Lock()
 		defer ctx.mu.Unlock()
+		// TMCP-8.5-8: A server MUST answer a `retry-of` whose seq lies a whole window or more
+		// beyond those it has seen of that context with `replayed`, so that a stranger cannot move
+		// the window.
 		if of.Seq >= ctx.window.next+windowSize {
 			return fail(Replayed, "retry of message %d, far beyond those of its context", of.Seq)
 		}
+		// TMCP-8.5-2: A server that knows the ctx-id and seq of a `retry-of` as used, by the first
+		// seal or by another retry of it, MUST answer with `replayed`.
 		if !ctx.window.mark(of.Seq) {
 			return fail(Replayed, "this message already arrived in another seal, as message %d of its context or a retry of that", of.Seq)
 		}
@@ -221,6 +259,8 @@ func (s *Server) settleRetry(of RetryOf, now time.Time) error {
 	}
 	unused := true
 	for _, k := range s.alive(now) {
+		// TMCP-8.5-3: A server that does not know them as used MUST mark them as used before it
+		// hands the message on, so that a delayed original or another retry cannot run afterwards.
 		unused = k.add(id, nil, 1) && unused
 	}
 	if !unused {
@@ -235,17 +275,23 @@ func (r *Request) open(f *Frame, sc *scratch) error {
 	if err != nil {
 		return fail(OpenFailed, "%v", err)
 	}
+	// TMCP-6.5-1: A receiver MUST build the associated data from the frame's place and from what
+	// it saw itself of the carrier, the tool and the labels.
 	sc.aad = appendRequestAAD(sc.aad[:0], &r.Outer, f.Seq, f.N, f.Final)
 	sc.place(&r.ctx.keys.requestNonce, f.Seq, f.N)
 	plain, err := pair.request.Open(nil, sc.nonce[:], f.Ciphertext, sc.aad)
 	if err != nil {
 		return openFailed()
 	}
+	// TMCP-6.5-3: A receiver MUST NOT act on any part of a frame's plaintext before the AEAD has
+	// verified the whole frame.
 	c, err := parseContent(plain)
 	if err != nil {
 		return err
 	}
 	if f.N == 0 {
+		// TMCP-4.8-5: A server MUST answer a frame whose inner message has another revision than
+		// its context with `negotiation-mismatch`.
 		if got := c.Revision(); got != r.ctx.revision {
 			return fail(NegotiationMismatch, "the inner message is of revision %q, its context was made for %q", got, r.ctx.revision)
 		}
@@ -271,6 +317,8 @@ func requestKind(k Kind, c Carrier) error {
 		ok = k == KindMessage
 	}
 	if !ok {
+		// TMCP-6.6-3: A server MUST answer a content that opened but is malformed, or of a kind
+		// that does not belong there, with `malformed-content`.
 		return fail(MalformedContent, "content kind %d in a request under carrier %v", k, c)
 	}
 	return nil
@@ -311,9 +359,11 @@ func (r *Request) OpenNext(frame []byte) error {
 // are numbered in the order of calls; after a final one it fails. It is not
 // safe for concurrent use on one Request.
 func (r *Request) Seal(dst []byte, c Content, final bool) ([]byte, error) {
+	// TMCP-9.1-2: Exactly one frame of an answer, the last, MUST have final set.
 	if r.out.final {
 		return nil, fail(AfterFinal, "the answer is complete")
 	}
+	// TMCP-6.4-3: A sender MUST end an exchange with an error rather than let n pass 2^32-1.
 	if r.out.n > maxN {
 		return nil, fail(TooLarge, "an answer has at most 2^32 frames")
 	}
@@ -329,6 +379,7 @@ func (r *Request) Seal(dst []byte, c Content, final bool) ([]byte, error) {
 	}
 	sc := scratches.Get().(*scratch)
 	defer scratches.Put(sc)
+	// TMCP-9.1-1: The frames of an answer MUST be numbered n = 0, 1, 2 and so on without a gap.
 	n := r.out.n
 	sc.aad = appendAnswerAAD(sc.aad[:0], r.Outer.Carrier, r.Seq, n, final)
 	sc.place(&r.ctx.answerNonce, r.Seq, n)

@@ -28,10 +28,14 @@ type ServerConfig struct {
 }
 
 const (
+	// TMCP-5.6-2: A holder SHOULD make key objects valid for ten minutes and renew them at half
+	// that time, with new HPKE keys.
 	defaultValidity    = 10 * time.Minute
 	defaultMaxContexts = 1 << 20
 	// grace is how long a key still opens after its object expired: what was
 	// sealed in its last second may still be on the way.
+	// TMCP-5.6-3: A server MUST go on answering with the old HPKE keys until 60 seconds after the
+	// `exp` of the last key object that names them.
 	grace = 60 * time.Second
 	// maxLiveKeys bounds keys that were retired early and are still within
 	// their validity. At the bound the server refuses new contexts.
@@ -70,6 +74,10 @@ type serverKey struct {
 	order  []Digest            // of nonces, oldest first, a ring once full
 	oldest int
 
+	// TMCP-8.2-1: A server MUST hang contexts and replay state on the HPKE key that they were
+	// opened with, and drop them all with it.
+	// TMCP-8.4-1: A server MUST remember the ctx-id of every open frame that it has opened, until
+	// the key it was sealed to is dropped.
 	count  atomic.Int64 // contexts, by weight, and used-up ids
 	shards [shardCount]contextShard
 }
@@ -85,8 +93,9 @@ type serverContext struct {
 	keys        contextKeys
 	answerKey   [keyLen]byte
 	answerNonce [nonceLen]byte
-	salt        [saltLen]byte
-	hot         atomic.Pointer[aeadPair]
+	// TMCP-6.3-2: A server MUST use one salt for all answers of a context instance.
+	salt [saltLen]byte
+	hot  atomic.Pointer[aeadPair]
 
 	settings *Settings
 	revision string
@@ -107,12 +116,15 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 		}
 		cfg.Settings = s
 	}
+	// TMCP-4.2-4: The member `suites` MUST be present and list `mlkem768x25519-sha256-aes256gcm`.
+	// TMCP-6.1-1: An implementation MUST support suite 1.
 	if !slices.Contains(cfg.Settings.offer.Suites, SuiteHybrid) {
 		return nil, fail(NoOverlap, "a server's settings must list the mandatory suite %v", SuiteHybrid)
 	}
 	if cfg.Validity == 0 {
 		cfg.Validity = defaultValidity
 	}
+	// TMCP-5.6-1: A holder MUST NOT issue a key object that is valid for longer than one hour.
 	if cfg.Validity < 2*time.Second || cfg.Validity > maxValidity {
 		return nil, fail(KeyObjectInvalid, "validity %v is not between 2s and %v", cfg.Validity, maxValidity)
 	}
@@ -150,6 +162,8 @@ func (s *Server) KeyObject(now time.Time) (object []byte, expires time.Time, err
 // Attest returns a key object that carries the peer's nonce (8 to 64 bytes),
 // over the current HPKE keys. It must not be cached.
 func (s *Server) Attest(nonce []byte, now time.Time) ([]byte, error) {
+	// TMCP-4.6-3: A server MUST refuse a nonce shorter than 8 or longer than 64 bytes, with
+	// `malformed-content`.
 	if len(nonce) < MinNonce || len(nonce) > MaxNonce {
 		return nil, fail(MalformedContent, "a nonce of %d bytes; %d to %d are allowed", len(nonce), MinNonce, MaxNonce)
 	}
@@ -157,7 +171,10 @@ func (s *Server) Attest(nonce []byte, now time.Time) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	// TMCP-5.6-6: A key object for a nonce MUST name the same HPKE keys and the same `exp` as the
+	// current one without a nonce.
 	c := k.claims
+	// TMCP-4.6-2: The key object in the answer MUST carry the nonce of the request in claim 10.
 	c.nonce = slices.Clone(nonce)
 	c.issued = now
 	object, err := c.sign(s.cfg.Identity, nil)
@@ -242,6 +259,8 @@ func (s *Server) Expire(now time.Time) {
 	if all, _ := s.live.Load().([]*serverKey); len(all) != len(alive) {
 		s.hot.clear() // it would keep contexts of dropped keys in memory
 	}
+	// TMCP-5.6-4: A holder MUST erase HPKE private keys after that, together with all contexts and
+	// replay state that hang on them.
 	s.live.Store(alive)
 	if k, _ := s.current.Load().(*serverKey); k != nil && !slices.Contains(alive, k) {
 		s.current.Store((*serverKey)(nil))
@@ -333,6 +352,8 @@ func (k *serverKey) seen(id ContextID) bool {
 // checkFull refuses one context too many, and retires the key, so that the
 // replay cache never forgets while its key still opens.
 func (s *Server) checkFull(k *serverKey, now time.Time) error {
+	// TMCP-8.2-2: A server MUST bound the number of contexts that hang on one key, and retire the
+	// key early when the bound is reached.
 	if k.count.Load() < int64(s.cfg.MaxContexts) {
 		return nil
 	}
@@ -346,6 +367,8 @@ func (s *Server) checkFull(k *serverKey, now time.Time) error {
 	if cur == k && !retire {
 		return fail(Busy, "all %d keys of this server have served as many contexts as they may; try again in a minute", maxLiveKeys)
 	}
+	// TMCP-8.4-3: A server MUST NOT open another open frame under a key for which it cannot
+	// remember it, and answers with `unknown-key` and a newer key, or `busy`.
 	return s.unknownKey(now, "this key has served as many contexts as it may")
 }
 
@@ -355,11 +378,14 @@ func (s *Server) unknownKey(now time.Time, why string) error {
 	if err != nil {
 		return err
 	}
+	// TMCP-8.6-1: A server MUST put its current key object into an `unknown-key` error.
 	return &Error{Reason: UnknownKey, Detail: why, KeyObject: object}
 }
 
 func newServerContext(keys contextKeys, settings *Settings, revision string) (*serverContext, error) {
 	c := &serverContext{keys: keys, settings: settings, revision: revision}
+	// TMCP-6.3-1: A server MUST choose a fresh random salt each time it derives a context from an
+	// encapsulation.
 	rand.Read(c.salt[:])
 	var err error
 	c.answerKey, c.answerNonce, err = keys.answerKeys(c.salt[:])

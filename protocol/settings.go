@@ -75,6 +75,9 @@ func (s *Settings) CBOR() []byte { return s.cbor }
 
 // Digest is SHA-256 over the deterministic CBOR array [label "settings", value].
 // Settings whose JSON was re-serialised on the way keep their digest.
+//
+// TMCP-4.3-1: An implementation MUST compute the settings digest over the settings object as it
+// was received, including members that it does not know.
 func (s *Settings) Digest() Digest { return s.digest }
 
 // Capabilities is the JSON of a capabilities object that holds the extension
@@ -99,8 +102,11 @@ func NewSettings(o Offer) (*Settings, error) {
 		o.Suites = []Suite{SuiteHybrid, SuiteX25519}
 	}
 	if o.Mode == "" {
+		// TMCP-11.1-1: The mode of an implementation that was configured for this extension MUST
+		// be `required` unless its operator chose otherwise.
 		o.Mode = ModeRequired
 	}
+	// TMCP-4.1-1: A server whose mode is not `off` MUST advertise its settings object
 	if o.Mode == ModeOff {
 		return nil, fail(NoOverlap, "mode off is not announced; leave the extension out")
 	}
@@ -139,6 +145,7 @@ func ParseSettings(v []byte) (*Settings, error) {
 	err := jsonrpc.Members(v, func(name string, val jsontext.Value) error {
 		seen[name] = true
 		switch name {
+		// TMCP-4.2-1: The member `version` MUST be present and be 1.
 		case "version":
 			if n, err := strconv.ParseFloat(string(val), 64); err != nil || n != Version {
 				return fail(UnsupportedVersion, "settings.version is %.20s, this side speaks %d", val, Version)
@@ -151,12 +158,14 @@ func ParseSettings(v []byte) (*Settings, error) {
 					s.offer.Carriers = append(s.offer.Carriers, c)
 				}
 			})
+		// TMCP-4.2-6: A receiver MUST ignore unknown members and unknown entries of the lists
 		case "suites":
 			return readList(name, val, func(t string) {
 				if c := suiteByName(t); c != 0 {
 					s.offer.Suites = append(s.offer.Suites, c)
 				}
 			})
+		// TMCP-4.2-5: The member `mode` MUST be present and be `required` or `preferred`.
 		case "mode":
 			t, _ := jsonrpc.Text(val)
 			if s.offer.Mode = Mode(t); s.offer.Mode != ModeRequired && s.offer.Mode != ModePreferred {
@@ -177,11 +186,14 @@ func ParseSettings(v []byte) (*Settings, error) {
 		}
 		return nil, fail(NegotiationMismatch, "settings: %v", err)
 	}
+	// TMCP-4.2-7: A receiver MUST refuse a settings object that lacks a required member
 	for _, name := range []string{"version", "profiles", "carriers", "suites", "mode"} {
 		if !seen[name] {
 			return nil, fail(NegotiationMismatch, "settings.%s is missing", name)
 		}
 	}
+	// TMCP-2.4-1: An implementation MUST compute digests of JSON values over this mapping of the
+	// decoded value.
 	if s.cbor, err = dcbor.FromJSON(nil, v); err != nil {
 		return nil, fail(NegotiationMismatch, "settings: %v", err)
 	}
@@ -222,6 +234,8 @@ func settingsFromCBOR(b []byte) (*Settings, error) {
 // chooseSuite is the client's most preferred suite that the server lists too.
 // Both sides compute it, so that a rewritten list shows.
 func chooseSuite(client, server *Settings) (Suite, error) {
+	// TMCP-4.7-1: A client MUST choose the suite that stands first in its own `suites` among those
+	// that the server's `suites` list too.
 	for _, s := range client.offer.Suites {
 		if slices.Contains(server.offer.Suites, s) {
 			return s, nil

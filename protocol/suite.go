@@ -12,6 +12,7 @@ type Suite uint8
 
 const (
 	// SuiteHybrid is ML-KEM-768 with X25519 (0x647a), HKDF-SHA256, AES-256-GCM.
+	// TMCP-6.1-1: An implementation MUST support suite 1.
 	SuiteHybrid Suite = 1
 	// SuiteX25519 is DHKEM(X25519) (0x0020), HKDF-SHA256, ChaCha20-Poly1305. It
 	// is for peers without ML-KEM, and is not post-quantum.

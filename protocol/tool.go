@@ -69,6 +69,9 @@ func ToolDigest(identity string, definition jsontext.Value) (Digest, error) {
 // ToolSetDigest pins a whole set of tools: SHA-256 over the deterministic CBOR
 // array [label "tools", identity, [[name, digest], …]], sorted by name.
 // Renaming a tool changes it, as does adding or removing one.
+//
+// TMCP-5.7-1: A client that verified a key object with a tool-set digest MUST refuse a tool
+// listing whose digest differs
 func ToolSetDigest(identity string, tools []Tool) Digest {
 	sorted := slices.SortedFunc(slices.Values(tools), func(a, b Tool) int {
 		if c := bytes.Compare([]byte(a.Name), []byte(b.Name)); c != 0 {

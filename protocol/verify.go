@@ -84,6 +84,8 @@ func VerifyKeyObject(object []byte, want Expect) (*Peer, error) {
 	if err != nil {
 		return nil, err
 	}
+	// TMCP-5.4-1: A verifier MUST NOT make any claim available to a caller before all signatures
+	// and rules of this section have been found good.
 	// The claims are read before their signature is checked only to find the
 	// key that must have made it; they leave this function only afterwards.
 	c, err := decodeClaims(o.payload)
@@ -95,12 +97,16 @@ func VerifyKeyObject(object []byte, want Expect) (*Peer, error) {
 	if err != nil {
 		return nil, err
 	}
+	// TMCP-5.4-7: A verifier MUST refuse a key object without a valid signature by the identity
+	// key, with `signature-invalid`.
 	if err := id.verify(idKey, o.body, o.payload); err != nil {
 		return nil, err
 	}
 	if err := verifyAttested(c, o); err != nil {
 		return nil, err
 	}
+	// TMCP-5.4-3: A verifier MUST refuse a key object whose `sub` is not byte-equal to the
+	// identity wanted, with `identity-mismatch`.
 	if c.identity != want.Identity {
 		return nil, fail(IdentityMismatch, "the key object is for %.200q, wanted is %.200q", c.identity, want.Identity)
 	}
@@ -119,6 +125,7 @@ func VerifyKeyObject(object []byte, want Expect) (*Peer, error) {
 
 func identityKeyOf(c *claims, id *signature) (crypto.PublicKey, error) {
 	if len(id.chain) > 0 {
+		// TMCP-5.2-4: A key object MUST have exactly one of `x5chain` and claim -70006.
 		if c.identityKey != nil {
 			return nil, fail(KeyObjectInvalid, "both an identity key claim and an x5chain")
 		}
@@ -154,30 +161,52 @@ func verifyAttested(c *claims, o *sealedClaims) error {
 
 func checkClaims(c *claims, want Expect) error {
 	switch {
+	// TMCP-5.4-2: A verifier MUST refuse a key object whose `role` is not the one expected, with
+	// `role-mismatch`.
 	case c.role != want.Role:
 		return fail(RoleMismatch, "the key object is of a %v, wanted is a %v", c.role, want.Role)
+	// TMCP-5.4-5: A verifier MUST refuse a key object whose `nbf` is more than 60 seconds ahead of
+	// its clock, with `key-object-not-yet-valid`.
 	case c.notBefore.After(want.Now.Add(clockSkew)):
 		return fail(KeyObjectNotYetValid, "valid from %s, now is %s", stamp(c.notBefore), stamp(want.Now))
+	// TMCP-5.4-4: A verifier MUST refuse a key object from the second of its `exp` on, without any
+	// grace, with `key-object-expired`.
 	case !want.Now.Before(c.expires):
 		return fail(KeyObjectExpired, "valid before %s, now is %s", stamp(c.expires), stamp(want.Now))
+	// TMCP-5.4-6: A verifier MUST refuse a key object whose `exp` is more than 3600 seconds after
+	// its `nbf`, or not after it.
 	case !c.expires.After(c.notBefore):
 		return fail(KeyObjectInvalid, "exp is not after nbf")
 	case c.expires.Sub(c.notBefore) > maxValidity:
 		return fail(KeyObjectInvalid, "valid for %v, at most %v is allowed", c.expires.Sub(c.notBefore), maxValidity)
+	// TMCP-5.4-14: A verifier MUST refuse a key object whose `iat` is more than 60 seconds ahead
+	// of its clock, with `key-object-not-yet-valid`.
 	case c.issued.After(want.Now.Add(clockSkew)):
 		return fail(KeyObjectNotYetValid, "issued at %s, now is %s", stamp(c.issued), stamp(want.Now))
+	// TMCP-4.6-4: A client that sent a nonce MUST refuse a key object whose nonce is not equal to
+	// it, with `nonce-mismatch`.
 	case want.Nonce != nil && !bytes.Equal(c.nonce, want.Nonce):
 		return fail(NonceMismatch, "the key object does not carry the nonce that was sent")
+	// TMCP-5.4-13: A verifier MUST refuse a key object whose settings digest differs from that of
+	// the settings received with it, with `settings-mismatch`.
+	// TMCP-4.8-1: A client MUST compare the settings object it received with the settings digest
+	// in the verified key object, and end with `settings-mismatch` where they differ.
 	case c.settings != want.Settings.Digest():
 		return fail(SettingsMismatch, "the settings that arrived are not those that the peer signed; something on the path rewrote them")
 	}
 	accepted := []Profile{ProfileIdentity, ProfileAttested, ProfileMutual}
+	// TMCP-12.2-1: A verifier MUST NOT take a profile that it does not know for a stronger one
+	// than it knows.
 	if !slices.Contains(accepted, c.profile) {
 		return fail(KeyObjectInvalid, "profile %.40q is not one that a key object can have", c.profile)
 	}
 	if c.profile != ProfileIdentity && c.attestedKey == nil {
 		return fail(KeyObjectInvalid, "profile %s without an attested key", c.profile)
 	}
+	// TMCP-5.4-12: A verifier that demands profile `attested` or stronger MUST refuse a key object
+	// without the attested key's signature, or whose claim -70002 is weaker.
+	// TMCP-4.7-4: A client MUST NOT use a server whose key object claims a weaker profile than its
+	// local policy demands, and end with `profile-too-weak`.
 	if want.Profile != "" && want.Profile != ProfileIdentity {
 		return fail(ProfileTooWeak, "profile %s is demanded, and appraisal of evidence is not part of this package yet", want.Profile)
 	}
