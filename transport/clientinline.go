@@ -157,7 +157,8 @@ func (x *exchange) callInline(m *jsonrpc.Message) (*http.Response, error) {
 	var call *protocol.Call
 	var last *protocol.Error
 	for range maxTries {
-		l, tool := peer.current(x.rt.clock()), &protocol.Tool{}
+		l := peer.current(x.rt.clock())
+		var tool *protocol.Tool // none for tools/list
 		if m.Method == "tools/call" {
 			tool = peer.tool(name)
 			if l == nil || tool == nil {

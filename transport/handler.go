@@ -69,6 +69,9 @@ type handler struct {
 //
 // A request that inner gets has the path and connection of the outer one, and
 // the HTTP fields that the client sealed; see also [SealedFrom].
+//
+// The handler is an io.Closer too: for legacy clients of the inline carrier it
+// keeps a session of its own with inner, which Close ends.
 func Handler(inner http.Handler, cfg ServerConfig) (http.Handler, error) {
 	if inner == nil {
 		return nil, errors.New("transport: Handler needs a handler to stand in front of")

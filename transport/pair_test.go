@@ -1,6 +1,7 @@
 package transport_test
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -32,11 +33,15 @@ func serve(t testing.TB, inner http.Handler, cfg transport.ServerConfig, wrap fu
 	if h, err = transport.Handler(inner, cfg); err != nil {
 		t.Fatal(err)
 	}
+	closer := h.(io.Closer)
 	if wrap != nil {
 		h = wrap(h)
 	}
 	srv.Start()
-	t.Cleanup(srv.Close)
+	t.Cleanup(func() {
+		srv.Close()
+		closer.Close()
+	})
 	return &sealed{url: url, anchor: protocol.Pin(id.Thumbprint()), server: srv}
 }
 

@@ -80,7 +80,7 @@ func (h *handler) openInline(w http.ResponseWriter, r *http.Request, m *outer) e
 	if err != nil {
 		return err
 	}
-	tool := &protocol.Tool{} // tools/list is sealed to no tool
+	var tool *protocol.Tool // tools/list is sealed to no tool
 	if m.Method == "tools/call" {
 		if tool, err = h.tools.find(r, m.name); err != nil {
 			return err
@@ -104,7 +104,7 @@ func (h *handler) openInline(w http.ResponseWriter, r *http.Request, m *outer) e
 		return protocol.Errorf(protocol.MalformedContent, "%v", err)
 	}
 	name, _ := jsonrpc.Text(jsonrpc.Get(in.Params, "name"))
-	if !in.IsRequest() || in.Method != m.Method || name != tool.Name {
+	if !in.IsRequest() || in.Method != m.Method || tool != nil && name != tool.Name {
 		return protocol.Errorf(protocol.OuterMismatch, "the sealed message is not a %s of the tool that stands outside", m.Method)
 	}
 	h.see(Event{Kind: EventOpened, Carrier: protocol.Inline, Context: req.Context, Seq: req.Seq, Method: m.Method})

@@ -129,6 +129,22 @@ func (t *toolTable) open(r *http.Request) error {
 	return nil
 }
 
+// Close ends the session of our own, if there is one. The handler stays usable.
+func (h *handler) Close() error {
+	t := &h.tools
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.inner != "" {
+		r, err := http.NewRequest(http.MethodDelete, "/", nil)
+		if err != nil {
+			return err
+		}
+		t.serve(r, h.bareRequest(r, http.MethodDelete, nil), t.sessionHeader())
+	}
+	t.inner, t.version = "", ""
+	return nil
+}
+
 func (t *toolTable) sessionHeader() http.Header {
 	h := http.Header{headerVersion: {t.version}}
 	if t.inner != "" {
