@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"runtime/debug"
 	"slices"
 	"sync/atomic"
@@ -24,6 +25,11 @@ type Config struct {
 	StepTimeout  time.Duration // one exchange; default 10 s
 	StartTimeout time.Duration // the target's first answer; default 30 s
 	CanaryTool   string        // a tool that may be called
+
+	// Subject is the client under test (roles client and relay); Upstream is the
+	// server that a relay stands before, else nil.
+	Subject  Subject
+	Upstream http.Handler
 
 	Survey   *Survey        // taken by Run when nil
 	Progress func(Progress) // told before and after each case; may be nil

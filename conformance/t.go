@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -61,6 +62,12 @@ func (t *T) CanaryTool() string { return t.run.cfg.CanaryTool }
 
 // StepTimeout bounds one exchange.
 func (t *T) StepTimeout() time.Duration { return t.run.cfg.StepTimeout }
+
+// Subject is the client under test.
+func (t *T) Subject() Subject { return t.run.cfg.Subject }
+
+// Upstream is the server behind a relay; nil in other roles.
+func (t *T) Upstream() http.Handler { return t.run.cfg.Upstream }
 
 // Target is the implementation under test.
 func (t *T) Target() wire.Target { return t.run.cfg.Target }

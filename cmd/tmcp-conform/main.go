@@ -2,6 +2,7 @@
 //
 //	tmcp-conform server URL              a server over Streamable HTTP
 //	tmcp-conform server -- CMD [ARG…]    a server over stdio
+//	tmcp-conform relay --client CMD --server URL
 //	tmcp-conform list | explain ID | self-test | diff A.json B.json
 //
 // Data goes to stdout, all else to stderr. Exit codes are in [exitcodes.go].
@@ -41,7 +42,7 @@ func Main() int {
 		Args: cobra.ArbitraryArgs,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%v", err) })
-	root.AddCommand(serverCommand(), listCommand(), explainCommand(), selfTestCommand(), diffCommand())
+	root.AddCommand(serverCommand(), relayCommand(), listCommand(), explainCommand(), selfTestCommand(), diffCommand())
 	err := root.ExecuteContext(ctx)
 	var exit *exitError
 	switch {

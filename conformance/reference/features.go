@@ -2,6 +2,7 @@ package reference
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"iter"
 	"strconv"
@@ -133,7 +134,11 @@ func (s *Server) feature(c *conn, m *jsonrpc.Message, modern bool) *answer {
 			return invalid("Unknown tool: " + name)
 		}
 		s.canary(name)
-		return finish(obj{"content": []any{obj{"type": "text", "text": "done"}}}, false)
+		a := finish(obj{"content": []any{obj{"type": "text", "text": "done"}}}, false)
+		for i := 1; s.progress && i <= 2; i++ {
+			a.before = append(a.before, fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p","progress":%d,"total":2}}`, i))
+		}
+		return a
 	case "prompts/get":
 		if name != PromptName && name != "farewell" && !s.has("any-prompt") {
 			return invalid("unknown prompt")

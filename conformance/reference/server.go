@@ -29,9 +29,10 @@ type obj = map[string]any
 
 // Server is the reference server. Its zero value is not usable; see [New].
 type Server struct {
-	fault  Fault
-	eras   []conformance.Era
-	canary func(tool string)
+	fault    Fault
+	eras     []conformance.Era
+	canary   func(tool string)
+	progress bool
 
 	ended chan struct{} // closed by Close
 
@@ -52,6 +53,9 @@ func Only(e conformance.Era) Option { return func(s *Server) { s.eras = []confor
 
 // WithCanary has f called whenever a tool runs.
 func WithCanary(f func(tool string)) Option { return func(s *Server) { s.canary = f } }
+
+// WithProgress has tools report progress twice before their result.
+func WithProgress() Option { return func(s *Server) { s.progress = true } }
 
 // New makes a server of both eras.
 func New(opts ...Option) *Server {
