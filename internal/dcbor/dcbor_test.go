@@ -134,23 +134,3 @@ func TestToJSONIsTheInverse(t *testing.T) {
 		}
 	})
 }
-
-func FuzzSkip(f *testing.F) {
-	f.Add([]byte{0xa2, 0x01, 0x82, 0xf9, 0x3c, 0x00, 0x40, 0x61, 'a', 0xd8, 0x62, 0xf6})
-	mode, err := cbor.DecOptions{DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, MaxNestedLevels: 65, UTF8: cbor.UTF8RejectInvalid}.DecMode()
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		r := NewReader(b)
-		r.Skip()
-		if r.Done() != nil {
-			_, _ = ToJSON(nil, b)
-			return
-		}
-		if err := mode.Wellformed(b); err != nil {
-			t.Fatalf("we accept what a general decoder does not: %x: %v", b, err)
-		}
-		_, _ = ToJSON(nil, b)
-	})
-}

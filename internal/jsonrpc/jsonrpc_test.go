@@ -57,15 +57,3 @@ func TestParseAccepts(t *testing.T) {
 		t.Fatalf("%+v %v", r, err)
 	}
 }
-
-func FuzzParse(f *testing.F) {
-	f.Add([]byte(`{"jsonrpc":"2.0","id":1,"method":"a","params":{}}`))
-	f.Add([]byte(`[{"jsonrpc":"2.0","id":1,"result":null}]`))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := Parse(b, Limits{})
-		if (m == nil) == (err == nil) {
-			t.Fatal("want exactly one of message and error")
-		}
-		_, _ = Split(b, Limits{})
-	})
-}
