@@ -27,6 +27,7 @@ type leg struct {
 	mu    sync.Mutex
 	seen  []*http.Request // outer requests, in order
 	texts []string        // their bodies
+	heads []http.Header   // of the outer answers
 	twist func(r *http.Request, body string, w http.ResponseWriter) bool
 }
 
@@ -57,13 +58,26 @@ func newLeg(t testing.TB, inner http.Handler, server transport.ServerConfig, cli
 		t.Fatal(err)
 	}
 	client.Anchor = protocol.Pin(id.Thumbprint())
-	rt, err := transport.RoundTripper(nil, client)
+	rt, err := transport.RoundTripper(answerTap{l}, client)
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.client = &http.Client{Transport: rt}
 	t.Cleanup(l.client.CloseIdleConnections)
 	return l
+}
+
+// answerTap keeps the heads of outer answers.
+type answerTap struct{ l *leg }
+
+func (a answerTap) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if err == nil {
+		a.l.mu.Lock()
+		defer a.l.mu.Unlock()
+		a.l.heads = append(a.l.heads, resp.Header.Clone())
+	}
+	return resp, err
 }
 
 // do sends an inner request and returns what the inner client gets.
