@@ -15,7 +15,10 @@ func calls() []conformance.Case {
 	var cases []conformance.Case
 	for _, e := range []conformance.Era{modern, legacy} {
 		cases = append(cases,
-			build(e, "unknown-tool", req(e, "tools", 5, must, "server/tools#error-handling", "Tools use two error reporting mechanisms: 1. Protocol Errors indicate issues with the request structure itself: Unknown tool [...] 2. Tool Execution Errors [...] reported in tool results with isError: true"), conformance.Case{
+			build(e, "unknown-tool", req(e, "tools", 5, must, "server/tools#error-handling", map[conformance.Era]string{
+				modern: "Protocol Errors indicate issues with the request structure itself that models are less likely to be able to fix: Unknown tool [...] They are returned as standard JSON-RPC errors",
+				legacy: "Protocol Errors: Standard JSON-RPC errors for issues like: Unknown tools",
+			}[e]), conformance.Case{
 				Title: "a call of an unknown tool is answered with an error",
 				About: "Calls a tool that is not listed. A protocol error is right; a result with isError, where the page asks for a protocol error, is a warning; any other result is a failure.",
 				Fix:   "Answer calls of unknown tools with -32602.",
@@ -81,7 +84,7 @@ func calls() []conformance.Case {
 				refused(t, s, s.Do(Call{Method: "logging/setLevel", Params: Obj{"level": "deafening"}}), 0, jsonrpc.CodeInvalidParams)
 			},
 		}),
-		build(legacy, "set-level-valid", req(legacy, "logging", 2, must, "server/utilities/logging#setting-log-level", "To configure the minimum log level, clients MAY send a logging/setLevel request"), conformance.Case{
+		build(legacy, "set-level-valid", req(legacy, "logging", 2, should, "server/utilities/logging#setting-log-level", "To configure the minimum log level, clients MAY send a logging/setLevel request"), conformance.Case{
 			Title: "a server that declares logging takes a log level",
 			About: "Sets the log level to emergency.",
 			Fix:   "Implement logging/setLevel, or do not declare logging.",

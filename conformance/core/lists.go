@@ -162,7 +162,7 @@ func lists() []conformance.Case {
 				}
 			},
 		}),
-		build(modern, "tools-per-connection", req(modern, "tools", 4, must, "server/tools#capabilities", "This set MAY be empty and MAY change over time, but MUST NOT vary per-connection or as a side effect of other requests on the connection."), conformance.Case{
+		build(modern, "tools-per-connection", req(modern, "tools", 4, must, "server/tools#capabilities", "This set MAY be empty and MAY change over time [...], but MUST NOT vary per-connection or as a side effect of other requests on the connection."), conformance.Case{
 			Title: "two connections see the same tools",
 			About: "Lists the tools on two connections, on one of them after other requests, and compares the sets.",
 			Fix:   "Make the list depend on nothing but the request and its authorization.",

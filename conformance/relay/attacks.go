@@ -208,20 +208,12 @@ var attacks = []attack{
 		f[0], f[1] = f[1], f[0]
 		return f
 	}),
-	onFrames("after-final", "TMCP-9.1-5", "the final frame comes before another copy of it", 1, func(_ *world, f []string) []string {
-		return append(f, f[len(f)-1])
+	onFrames("after-final", "TMCP-9.1-5", "another frame follows the final one", 1, func(_ *world, f []string) []string {
+		// A copy would be redelivery, which section 9.3 allows; this one has the next number.
+		return append(f, bendAnswer(f[len(f)-1], func(g *protocol.Frame) { g.N, g.Salt = g.N+1, nil }))
 	}),
 	onFrames("spliced", "TMCP-9.1-6", "an answer frame of another request is put in", 1, func(_ *world, f []string) []string {
-		b, err := protocol.ParseBase64(f[len(f)-1])
-		if err != nil {
-			return f
-		}
-		g, err := protocol.InspectFrame(b)
-		if err != nil {
-			return f
-		}
-		g.Context[3] ^= 1
-		f[len(f)-1] = protocol.Base64(encodeAnswer(g))
+		f[len(f)-1] = bendAnswer(f[len(f)-1], func(g *protocol.Frame) { g.Context[3] ^= 1 })
 		return f
 	}),
 }
@@ -259,4 +251,18 @@ func eraFallback() attack {
 			}
 			return msgs, false
 		}}
+}
+
+// bendAnswer changes one field of an answer frame in its text form.
+func bendAnswer(text string, f func(*protocol.Frame)) string {
+	b, err := protocol.ParseBase64(text)
+	if err != nil {
+		return text
+	}
+	g, err := protocol.InspectFrame(b)
+	if err != nil {
+		return text
+	}
+	f(g)
+	return protocol.Base64(encodeAnswer(g))
 }

@@ -79,7 +79,7 @@ func (s *Summary) identity(ctx context.Context, cases []conformance.Case, passed
 	}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	slots := make(chan struct{}, 2)
+	slots := make(chan struct{}, 3)
 	for _, mt := range identityMutants {
 		slots <- struct{}{}
 		wg.Go(func() {

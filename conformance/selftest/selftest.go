@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -24,6 +25,12 @@ type Summary struct {
 	Mutants  int
 	Killed   int
 	Problems []string // empty when the suite is sound
+}
+
+// part is one independent part of a self-test.
+type part struct {
+	Summary
+	passed, killed map[string]bool
 }
 
 // Score is the share of mutants that were killed, in percent.
@@ -60,14 +67,34 @@ func Run(ctx context.Context) (*Summary, error) {
 		}
 	}
 	killed := map[string]bool{}
-	if err := sum.hunt(ctx, cases, killed); err != nil {
+	// The parts have nothing in common but their findings.
+	sums, errs := make([]part, 3), make([]error, 3)
+	var wg sync.WaitGroup
+	for i := range sums {
+		sums[i] = part{passed: map[string]bool{}, killed: map[string]bool{}}
+		wg.Go(func() {
+			switch i {
+			case 0:
+				errs[i] = sums[i].hunt(ctx, cases, sums[i].killed)
+			case 1:
+				errs[i] = sums[i].identity(ctx, cases, sums[i].passed, sums[i].killed)
+			case 2:
+				errs[i] = sums[i].relay(ctx, cases, sums[i].passed, sums[i].killed)
+			}
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	if err := sum.identity(ctx, cases, passed, killed); err != nil {
-		return nil, err
-	}
-	if err := sum.relay(ctx, cases, passed, killed); err != nil {
-		return nil, err
+	for _, p := range sums {
+		sum.Runs += p.Runs
+		sum.Verdicts += p.Verdicts
+		sum.Mutants += p.Mutants
+		sum.Killed += p.Killed
+		sum.Problems = append(sum.Problems, p.Problems...)
+		maps.Copy(passed, p.passed)
+		maps.Copy(killed, p.killed)
 	}
 	for i := range cases {
 		c := &cases[i]
@@ -89,7 +116,7 @@ func Run(ctx context.Context) (*Summary, error) {
 func (s *Summary) hunt(ctx context.Context, cases []conformance.Case, killed map[string]bool) error {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	slots := make(chan struct{}, 4) // mutants mostly wait
+	slots := make(chan struct{}, 8) // mutants mostly wait
 	for _, mu1 := range coreMutants {
 		slots <- struct{}{}
 		wg.Go(func() {
@@ -166,7 +193,7 @@ func runOne(ctx context.Context, cases []conformance.Case, s setup, fault refere
 	}
 	step := 5 * time.Second
 	if fault != "" {
-		step = 250 * time.Millisecond // a mutant may well not answer
+		step = time.Second // a mutant may well not answer
 	}
 	return conformance.Run(ctx, conformance.Config{
 		Target: target, Observed: obs, Cases: cases, Seed: 1, StepTimeout: step, StartTimeout: step, CanaryTool: reference.ToolName,
