@@ -15,7 +15,7 @@ func FuzzSkip(f *testing.F) {
 	for _, s := range []string{"\x00", "\x83\x01\xa1\x01\x02\x40", "\xa2\x01\x02\x03\x04", "\xf9\x3e\x00", "\xd8\x62\x80", "\xbf\xff", "\x9f\xff", "\x18\x01", "\x61\xff", "\xfb\x3f\xb9\x99\x99\x99\x99\x99\x9a", "\x81\x81\x81\x80"} {
 		f.Add([]byte(s))
 	}
-	dec, err := cbor.DecOptions{DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, MaxNestedLevels: 128, UTF8: cbor.UTF8RejectInvalid, IntDec: cbor.IntDecConvertNone, BignumTag: cbor.BignumTagForbidden, TimeTag: cbor.DecTagIgnored}.DecMode()
+	dec, err := cbor.DecOptions{DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, MaxNestedLevels: 128, UTF8: cbor.UTF8RejectInvalid, TimeTag: cbor.DecTagIgnored}.DecMode()
 	if err != nil {
 		f.Fatal(err)
 	}
