@@ -90,7 +90,7 @@ func Connect(ctx context.Context, cfg ConnectConfig, listen string, ready func(u
 	}
 	defer rev.Close()
 	var mux http.ServeMux
-	mux.Handle(Path, rev)
+	mux.Handle(Path, until(ctx, rev))
 	return serveHTTP(ctx, l, &mux, cfg.Logger, func() { ready("http://" + reachable(l.Addr()) + Path) }, nil)
 }
 

@@ -25,9 +25,6 @@ import (
 // Path is where Serve and Connect serve MCP.
 const Path = "/mcp"
 
-// shutdownGrace is how long calls under way may take to end at a shutdown.
-const shutdownGrace = 5 * time.Second
-
 // A ServeConfig says what to serve, and as whom. Exactly one of Command and
 // Upstream is required.
 type ServeConfig struct {
@@ -94,7 +91,7 @@ func Serve(ctx context.Context, cfg ServeConfig, ready func(Serving)) error {
 		return err
 	}
 	defer closeInner()
-	handler, err := transport.Handler(inner, transport.ServerConfig{
+	handler, err := transport.Handler(until(ctx, inner), transport.ServerConfig{
 		Trust:   server,
 		Limits:  transport.Limits{MaxMessage: cfg.MaxMessage},
 		Observe: observer(cfg.Logger),
@@ -141,35 +138,4 @@ func reachable(a net.Addr) string {
 		return a.String()
 	}
 	return net.JoinHostPort("127.0.0.1", fmt.Sprint(t.Port))
-}
-
-// serveHTTP serves until ctx ends. tick, if not nil, is called now and then.
-func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger, ready func(), tick func(time.Time)) error {
-	srv := &http.Server{
-		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
-	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(l) }()
-	ready()
-	every := time.NewTicker(time.Minute)
-	defer every.Stop()
-	for {
-		select {
-		case err := <-failed:
-			return err
-		case now := <-every.C:
-			if tick != nil {
-				tick(now)
-			}
-		case <-ctx.Done():
-			grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
-			defer cancel()
-			if err := srv.Shutdown(grace); err != nil {
-				_ = srv.Close() // streams that never end by themselves
-			}
-			<-failed
-			return nil
-		}
-	}
 }

@@ -17,8 +17,10 @@ func set(value []byte, path ...string) edit { return edit{value, path} }
 // rewrite returns raw, one valid JSON object, with the edits made and every
 // other byte as it was: what a bridge passes on must not change in passing,
 // and re-encoding would. Paths that don't exist are left alone. Line breaks
-// between tokens become spaces, since stdio frames messages by lines.
+// between tokens become spaces, since stdio frames messages by lines, and space
+// around the object goes: some SDKs refuse a line that does not end with it.
 func rewrite(raw []byte, edits ...edit) []byte {
+	raw = bytes.Trim(raw, " \t\r\n")
 	w := rewriter{raw: raw, dec: jsontext.NewDecoder(bytes.NewBuffer(raw), jsontext.AllowDuplicateNames(true))}
 	if len(edits) > 0 && w.object(edits, 0) != nil {
 		w.spans = nil // unreachable: callers have parsed raw

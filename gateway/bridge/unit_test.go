@@ -21,7 +21,7 @@ func TestRewrite(t *testing.T) {
 		want  string
 	}{
 		{`{"id":1}`, nil, `{"id":1}`},
-		{"{\r\n \"id\" :\t1 ,\n\"x\":[1 ]}\n", []edit{set([]byte(`"a"`), "id")}, "{   \"id\" :\t\"a\" , \"x\":[1 ]} "},
+		{"{\r\n \"id\" :\t1 ,\n\"x\":[1 ]}\n", []edit{set([]byte(`"a"`), "id")}, "{   \"id\" :\t\"a\" , \"x\":[1 ]}"},
 		{`{"a":{"id":1},"id":2,"b":{"_meta":{"t":[1,2],"u":0}}}`, []edit{set([]byte("9"), "b", "_meta", "t"), set([]byte("8"), "id")}, `{"a":{"id":1},"id":8,"b":{"_meta":{"t":9,"u":0}}}`},
 		{`{"a":[{"id":1}],"b":5}`, []edit{set([]byte("9"), "a", "id"), set([]byte("9"), "b", "c"), set([]byte("9"), "zz")}, `{"a":[{"id":1}],"b":5}`},
 		{`{"i\u0064":1}`, []edit{set([]byte("2"), "id")}, `{"i\u0064":2}`},

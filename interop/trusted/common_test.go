@@ -1,8 +1,10 @@
 package trusted_test
 
 import (
+	"io"
 	"os"
 	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/trustedmcp/tmcp/gateway"
@@ -14,7 +16,7 @@ import (
 // serve runs a gateway in front of a server of others until the test ends.
 func serve(t *testing.T, behind *interop.Running) *trusted.Gateway {
 	t.Helper()
-	cfg := gateway.ServeConfig{Offer: protocol.Offer{Mode: protocol.ModeRequired}, Upstream: behind.URL, Stderr: testLog{t}}
+	cfg := gateway.ServeConfig{Offer: protocol.Offer{Mode: protocol.ModeRequired}, Upstream: behind.URL, Stderr: printed(t)}
 	if behind.URL == "" {
 		cfg.Command = behind.Command
 	}
@@ -79,14 +81,6 @@ func repeats(t *testing.T) int {
 	return 3
 }
 
-// testLog is what a server prints, on the test's log.
-type testLog struct{ t *testing.T }
-
-func (l testLog) Write(b []byte) (int, error) {
-	l.t.Logf("%s", b)
-	return len(b), nil
-}
-
 // stop ends gateways before the test does.
 func stop(t *testing.T, all ...*trusted.Gateway) {
 	t.Helper()
@@ -95,4 +89,31 @@ func stop(t *testing.T, all ...*trusted.Gateway) {
 			t.Error(err)
 		}
 	}
+}
+
+// printed keeps the end of what a server's command prints, and shows it when the
+// test failed.
+func printed(t *testing.T) io.Writer {
+	p := new(tail)
+	t.Cleanup(func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if t.Failed() {
+			t.Logf("the server printed:\n%s", p.text)
+		}
+	})
+	return p
+}
+
+type tail struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (p *tail) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.text = append(p.text, b...)
+	p.text = p.text[max(0, len(p.text)-2000):]
+	return len(b), nil
 }
