@@ -62,6 +62,14 @@ func referenceServer(args []string) {
 			}
 			answer(sc.Text())
 		}
+	case "hangs-later": // at the first listing of tools
+		for sc := bufio.NewScanner(os.Stdin); sc.Scan(); {
+			if strings.Contains(sc.Text(), "tools/list") {
+				_ = os.WriteFile(os.Getenv("WORK")+"/asked", nil, 0o600)
+				continue
+			}
+			answer(sc.Text())
+		}
 	case "hangs":
 		for sc := bufio.NewScanner(os.Stdin); sc.Scan(); {
 		}
