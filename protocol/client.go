@@ -305,15 +305,15 @@ func (c *Call) open(frame []byte) (Content, bool, error) {
 	// JSON-RPC id alone.
 	case f.Context != c.ctx.keys.id || f.Seq != c.seq:
 		return Content{}, false, fail(Spliced, "a frame of another call")
+	// TMCP-9.1-5: A client MUST end with `after-final` on a frame of an answer after its final
+	// one, except one redelivered by section 9.3.
+	case c.final && f.N >= c.next:
+		return Content{}, false, fail(AfterFinal, "a frame after the final one")
 	// TMCP-9.1-4: A client MUST end with `answer-out-of-order` on a frame whose n is above the
 	// next expected one.
 	// TMCP-9.1-3: A client MUST deliver the messages of an answer in the order of n.
 	case f.N > c.next:
 		return Content{}, false, fail(AnswerOutOfOrder, "frame %d arrived, %d is next: frames were lost or reordered", f.N, c.next)
-	// TMCP-9.1-5: A client MUST end with `after-final` on a frame of an answer after its final
-	// one, except one redelivered by section 9.3.
-	case c.final && f.N >= c.next:
-		return Content{}, false, fail(AfterFinal, "a frame after the final one")
 	}
 	salt := c.salt[:]
 	if f.N == 0 {
