@@ -116,7 +116,12 @@ type Error struct {
 	Detail    string // for people: the input, the rule, the fix
 	KeyObject []byte // with UnknownKey: the key object of this replica
 	Tool      *Tool  // with ToolChanged: the tool as it is now
+
+	cause error // for this side's log only: it may tell of sealed content
 }
+
+// Unwrap returns the cause that is not told to the peer, if there is one.
+func (e *Error) Unwrap() error { return e.cause }
 
 func (e *Error) Error() string {
 	if e.Detail == "" {

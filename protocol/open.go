@@ -205,7 +205,7 @@ func (s *Server) openNext(f *Frame, sc *scratch, outer Outer, now time.Time) (*R
 	}
 	if r.Content.Meta.RetryOf != nil {
 		// TMCP-8.5-7: a server answers one there with `malformed-content`.
-		return nil, fail(MalformedContent, "retry-of in a next frame; a retry is sealed afresh")
+		return nil, badContent(fail(MalformedContent, "retry-of in a next frame; a retry is sealed afresh"))
 	}
 	// TMCP-8.3-3: A server MUST NOT mark a seq as used before a frame of it has opened.
 	// Only what opened moves the window, and only once.
@@ -225,6 +225,12 @@ func openFailed() error {
 	// TMCP-10.1-5: A trust error MUST NOT hold … anything by which two causes of `open-failed` can
 	// be told apart.
 	return fail(OpenFailed, "the seal does not open: the message, what stands outside it, or the negotiation was altered")
+}
+
+// badContent tells the peer, in the clear, nothing of what was sealed; err is
+// for this side's log.
+func badContent(err error) error {
+	return &Error{Reason: MalformedContent, Detail: "the content opened, and is malformed or does not belong here", cause: err}
 }
 
 // settleRetry makes sure that a message which was sealed more than once runs at
@@ -287,22 +293,22 @@ func (r *Request) open(f *Frame, sc *scratch) error {
 	// verified the whole frame.
 	c, err := parseContent(plain)
 	if err != nil {
-		return err
+		return badContent(err)
 	}
 	if f.N == 0 {
 		// TMCP-4.8-5: A server MUST answer a frame whose inner message has another revision than
 		// its context with `negotiation-mismatch`.
-		if got := c.Revision(); got != r.ctx.revision {
-			return fail(NegotiationMismatch, "the inner message is of revision %q, its context was made for %q", got, r.ctx.revision)
+		if c.Revision() != r.ctx.revision {
+			return fail(NegotiationMismatch, "the inner message is of another revision than its context")
 		}
 		if err := requestKind(c.Kind, r.Outer.Carrier); err != nil {
-			return err
+			return badContent(err)
 		}
 		if r.Outer.Carrier == Inline && c.callsTool() != (r.Outer.Tool != nil) {
 			return fail(OuterMismatch, "a tool stands outside of exactly the sealed tools/call")
 		}
 	} else if c.Kind != KindData {
-		return fail(MalformedContent, "content kind %d in a further chunk", c.Kind)
+		return badContent(fail(MalformedContent, "content kind %d in a further chunk", c.Kind))
 	}
 	r.Content, r.Final, r.nextIn = c, f.Final, f.N+1
 	return nil

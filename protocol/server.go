@@ -143,7 +143,9 @@ func (s *Server) Identity() *Identity { return s.cfg.Identity }
 // PinToolSet puts the digest of the server's tools into key objects from now
 // on; see [ToolSetDigest]. Only for sets that do not depend on the caller.
 func (s *Server) PinToolSet(d Digest) {
-	s.toolSet.Store(&d)
+	if old := s.toolSet.Swap(&d); old != nil && *old == d {
+		return // each change costs a key
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.current.Store((*serverKey)(nil)) // the next use makes a key object that tells it

@@ -446,3 +446,23 @@ func decideNegotiation(t *testing.T, v vectors.Vector) error {
 	_, _, err = c.Seal(content, outer, k.claims.notBefore)
 	return err
 }
+
+// What a server tells in the clear does not depend on what was sealed, nor on
+// why it did not open.
+func TestErrorsTellNothingOfWhatWasSealed(t *testing.T) {
+	told := map[Reason]map[string]bool{OpenFailed: {}, MalformedContent: {}}
+	n := 0
+	for _, v := range vectors.Group("request") {
+		var e *Error
+		if err := decideRequest(t, v); errors.As(err, &e) && told[e.Reason] != nil {
+			told[e.Reason][string(e.Response("1"))] = true
+			n++
+			if e.Reason == MalformedContent && errors.Unwrap(e) == nil {
+				t.Errorf("%s: no cause for the log", v.ID)
+			}
+		}
+	}
+	if n < 50 || len(told[OpenFailed]) != 1 || len(told[MalformedContent]) != 1 {
+		t.Errorf("of %d errors: %v", n, told)
+	}
+}
