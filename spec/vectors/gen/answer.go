@@ -72,6 +72,7 @@ func answerVectors() {
 	bad("first-lost", ooo, "TMCP-9.1-4", "Frame 0 never came.", false, f2)
 	bad("after-final", "after-final", "TMCP-9.1-5", "A frame after the final one, by the true server.", false, c.answer(reply(0, 0, true)), f1)
 	bad("second-final", "after-final", "TMCP-9.1-5", "A second final frame.", false, c.answer(reply(0, 0, true)), c.answer(reply(0, 1, true)))
+	bad("after-final-far", "after-final", "TMCP-9.1-5", "A frame after the final one, with a gap: the answer is over, whatever its number.", false, c.answer(reply(0, 0, true)), f2)
 	bad("other-call", "spliced", "TMCP-9.1-6", "The answer to another message of the context.", false, c.answer(reply(1, 0, true)))
 	bad("other-context", "spliced", "TMCP-9.1-6", "An answer of another context.", false, newSession(1, second).answer(reply(0, 0, true)))
 	bad("spliced-later", "spliced", "TMCP-9.1-6", "A frame of another answer in the middle.", false, f0, c.answer(reply(1, 1, false)))
