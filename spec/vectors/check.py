@@ -281,10 +281,10 @@ def open_answer(i):
             raise ValueError("answer-invalid")
         if c != ctx or seq != i["seq"]:
             raise ValueError("spliced")
-        if n > expected:
-            raise ValueError("answer-out-of-order")
         if final and n >= expected:
             raise ValueError("after-final")
+        if n > expected:
+            raise ValueError("answer-out-of-order")
         key, base = answer_keys(secret, s if n == 0 else salt)
         aad = enc([L + "answer", i["carrier"], seq, n, last])
         try:
