@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -109,11 +110,17 @@ func (a *answer) response(x *exchange) (*http.Response, error) {
 	body := c.Body
 	var err error
 	switch c.Kind {
-	case protocol.KindMessage:
-		if body, err = x.rt.label(body, a.link); err != nil {
+	case protocol.KindMessage, protocol.KindRaw:
+		// By how the client will read it: what it is sealed as is the peer's word.
+		switch {
+		case isType(header, typeSSE):
+			body, err = io.ReadAll(&labelledStream{events: sse.NewReader(bytes.NewReader(body), len(body)+1), status: a.link.status()})
+		case c.Kind == protocol.KindMessage, isType(header, typeJSON):
+			body, err = x.rt.label(body, a.link)
+		}
+		if err != nil {
 			return nil, err
 		}
-	case protocol.KindRaw:
 	case protocol.KindEnd:
 		body = nil
 	default:
@@ -188,8 +195,11 @@ func (b *streamBody) fill() error {
 	case err != nil:
 		return b.x.reading(err)
 	}
-	var c protocol.Content
-	if c, a.final, err = a.call.Open(frame); err != nil {
+	c, final, err := a.call.Open(frame)
+	if err == protocol.ErrRedelivered {
+		return nil
+	}
+	if a.final = final; err != nil {
 		return err
 	}
 	return b.event(c)

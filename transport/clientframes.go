@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 
-	"github.com/trustedmcp/tmcp/internal/jsonrpc"
 	"github.com/trustedmcp/tmcp/protocol"
 )
 
@@ -30,9 +29,7 @@ func (x *exchange) roundTripFrames() (*http.Response, error) {
 		x.body = b
 	}
 	if req.Method == http.MethodPost && x.more == nil {
-		if m, err := jsonrpc.Parse(x.body, jsonrpc.Limits{MaxBytes: limit, MaxDepth: rt.cfg.Limits.MaxDepth}); err == nil && m.IsRequest() {
-			x.id = m.ID
-		}
+		x.id = requestID(x.body)
 	}
 	host := req.Host
 	if host == "" {
@@ -204,8 +201,11 @@ func (b *dataBody) next() ([]byte, error) {
 	case err != nil:
 		return nil, b.x.reading(err)
 	}
-	var c protocol.Content
-	if c, a.final, err = a.call.Open(frame); err != nil {
+	c, final, err := a.call.Open(frame)
+	if err == protocol.ErrRedelivered {
+		return nil, nil
+	}
+	if a.final = final; err != nil {
 		return nil, err
 	}
 	if c.Kind != protocol.KindData {

@@ -54,22 +54,72 @@ func (x *exchange) runInline() (*http.Response, error) {
 	return nil, protocol.Errorf(protocol.CannotSeal, "%.100q has no sealed form under the inline carrier; use envelope", m.Method)
 }
 
+// plainInline is what of m goes out in plaintext, and nil when nothing does. In
+// required mode that is the same for all users: m's own params, name and ids
+// stay here. A notification is of the conversation inside, so but for the one
+// that ends a handshake it has no reader outside.
+func (x *exchange) plainInline(m *jsonrpc.Message) ([]byte, error) {
+	if x.rt.cfg.Mode != protocol.ModeRequired || m == nil {
+		return x.body, nil
+	}
+	params := ""
+	if version := x.req.Header.Get(headerVersion); version >= revisionModern {
+		params = `"_meta":` + x.inlineMeta(version, "")
+	}
+	switch m.Method {
+	case "notifications/initialized":
+		return []byte(`{"jsonrpc":"2.0","method":"notifications/initialized"}`), nil
+	case "initialize":
+		version, _ := jsonrpc.Text(jsonrpc.Get(m.Params, "protocolVersion"))
+		if !slices.Contains(outerRevisions[1:], version) {
+			version = revisionLegacy
+		}
+		params = `"protocolVersion":"` + version + `","capabilities":` + string(x.rt.cfg.Settings.Capabilities(true)) + `,"clientInfo":` + outerName
+	case "tools/list":
+		// A cursor of a listing that came in plaintext goes back where it came from.
+		if cursor := jsonrpc.Get(m.Params, "cursor"); cursor != nil && x.ep.offered.Load() {
+			return nil, protocol.Errorf(protocol.KeyObjectExpired, "the listing that the cursor is of was sealed to a key that is over; list the tools from the start")
+		} else if cursor != nil {
+			if params != "" {
+				params += ","
+			}
+			params += `"cursor":` + string(cursor)
+		}
+	}
+	if m.IsNotification() {
+		return nil, nil
+	}
+	return []byte(`{"jsonrpc":"2.0","id":` + strconv.FormatUint(x.ep.ids.Add(1), 10) + `,"method":"` + m.Method + `","params":{` + params + `}}`), nil
+}
+
 // passInline passes what opens a conversation with a gateway, and looks for the
 // server's key in the answer.
 func (x *exchange) passInline(m *jsonrpc.Message) (*http.Response, error) {
+	required := x.rt.cfg.Mode == protocol.ModeRequired
+	body, err := x.plainInline(m)
+	if err != nil {
+		return nil, err
+	}
+	if body == nil && m != nil {
+		return newResponse(x.req, http.StatusAccepted, http.Header{}, nil), nil
+	}
 	req := x.req.Clone(x.ctx)
 	req.Header = x.inlineHeader()
-	if x.body != nil {
-		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(x.body)), int64(len(x.body))
+	if body != nil {
+		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	}
 	resp, err := x.rt.base.RoundTrip(req)
 	if err != nil {
 		return nil, unreachable(err)
 	}
-	if m == nil || !m.IsRequest() || !isType(resp.Header, typeJSON) && !isType(resp.Header, typeSSE) {
+	isMessage := isType(resp.Header, typeJSON) || isType(resp.Header, typeSSE)
+	if m == nil || !m.IsRequest() || !isMessage && !required {
 		return resp, nil
 	}
 	defer resp.Body.Close()
+	if !isMessage {
+		return nil, protocol.Errorf(protocol.UnsealedError, "HTTP status %d with content type %.60q came unsealed", resp.StatusCode, resp.Header.Get("Content-Type"))
+	}
 	src := newSource(resp, x.rt.cfg.Limits)
 	o, err := src.message()
 	for err == errComment || err == nil && !o.IsResponse() {
@@ -90,7 +140,12 @@ func (x *exchange) passInline(m *jsonrpc.Message) (*http.Response, error) {
 			return nil, err
 		}
 	}
-	body, err := labelResults(o.Raw, unattested)
+	if required && o.Error != nil {
+		return nil, src.refusal(o)
+	}
+	if body, err = setMember(o.Raw, []byte(x.id), "id"); err == nil {
+		body, err = labelResults(body, unattested)
+	}
 	if err != nil {
 		return nil, protocol.Errorf(protocol.AnswerInvalid, "%v", err)
 	}
@@ -317,6 +372,12 @@ func (f *frameList) frame() ([]byte, error) {
 	return first, nil
 }
 
+// inlineMeta is the _meta of a modern request. more begins with a comma, or is "".
+func (x *exchange) inlineMeta(version, more string) string {
+	return `{"` + metaVersion + `":` + string(jsonrpc.Quote(version)) + `,"` + metaCapabilities + `":` +
+		string(x.rt.cfg.Settings.Capabilities(false)) + `,"` + metaClientInfo + `":` + outerName + more + `}`
+}
+
 // sendInline posts a request of one of MCP's own methods with members in _meta.
 func (x *exchange) sendInline(method, name, members string) (*http.Response, error) {
 	params := `{`
@@ -326,8 +387,7 @@ func (x *exchange) sendInline(method, name, members string) (*http.Response, err
 	version := x.req.Header.Get(headerVersion)
 	meta := `{` + members + `}`
 	if version >= revisionModern {
-		meta = `{"` + metaVersion + `":` + string(jsonrpc.Quote(version)) + `,"` + metaCapabilities + `":` +
-			string(x.rt.cfg.Settings.Capabilities(false)) + `,"` + metaClientInfo + `":` + outerName + `,` + members + `}`
+		meta = x.inlineMeta(version, ","+members)
 	}
 	body := `{"jsonrpc":"2.0","id":` + strconv.FormatUint(x.ep.ids.Add(1), 10) + `,"method":"` + method + `","params":` + params + `"_meta":` + meta + `}}`
 	req, err := http.NewRequestWithContext(x.ctx, http.MethodPost, x.ep.url.String(), strings.NewReader(body))

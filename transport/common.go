@@ -3,6 +3,7 @@ package transport
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"net/textproto"
 	"slices"
@@ -128,17 +129,30 @@ func unpackFields(fields []protocol.Field) http.Header {
 	return h
 }
 
+// shape says what is wrong with JSON that was sealed, and nothing of what it
+// holds: the parser's own words name members.
+func shape(err error) string {
+	var e *jsonrpc.ParseError
+	if errors.As(err, &e) {
+		return e.Reason
+	}
+	return "not-json"
+}
+
 func isType(header http.Header, want string) bool {
 	t, _, _ := strings.Cut(header.Get("Content-Type"), ";")
 	return strings.EqualFold(strings.TrimSpace(t), want)
 }
 
-var b64 = base64.RawURLEncoding
+var (
+	b64      = base64.RawURLEncoding
+	strict64 = b64.Strict()
+)
 
 // cutFrame takes the value of the first member "frame" out of an outer message,
 // so that the strict parser need not walk over what is base64url anyway: rest
-// is the message with that value empty. It is an optimisation only: when the
-// text is not of the usual form, frame is nil and rest is body.
+// is the message with that value empty. When the text is not of the usual form,
+// frame is nil and rest is body.
 func cutFrame(body []byte) (frame, rest []byte) {
 	const key = `"frame":"`
 	i := bytes.Index(body, []byte(key))
@@ -146,38 +160,28 @@ func cutFrame(body []byte) (frame, rest []byte) {
 		return nil, body
 	}
 	start := i + len(key)
-	end := bytes.IndexByte(body[start:], '"')
-	if end <= 0 {
+	n := bytes.IndexByte(body[start:], '"')
+	if n <= 0 {
 		return nil, body
 	}
-	frame = body[start : start+end]
-	for _, c := range frame {
-		if !base64Char[c] {
-			return nil, body
-		}
-	}
-	rest = make([]byte, 0, len(body)-end)
-	rest = append(append(rest, body[:start]...), body[start+end:]...)
-	return frame, rest
+	rest = make([]byte, 0, len(body)-n)
+	return body[start : start+n], append(append(rest, body[:start]...), body[start+n:]...)
 }
-
-var base64Char = func() (t [256]bool) {
-	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") {
-		t[c] = true
-	}
-	return t
-}()
 
 // outer is an outer JSON-RPC message, parsed strictly.
 type outer struct {
 	*jsonrpc.Message
-	frame  []byte         // base64url text of the member "frame" of params or result
+	frame  []byte         // what the member "frame" of params or result holds; nil when absent
+	badB64 error          // it is there, and is not base64url
 	meta   jsontext.Value // _meta of params or result
 	name   string         // params.name
 	nonce  string         // params.nonce
 	frames jsontext.Value // _meta[MetaFrames]
 	attest jsontext.Value // _meta[MetaAttest]
 	args   bool           // params.arguments is present
+
+	version      string         // the revision of a modern request, by its own _meta
+	capabilities jsontext.Value // of the client of a modern request
 }
 
 // parseOuter reads an outer message and the members that the trust layer
@@ -186,25 +190,38 @@ func parseOuter(body []byte, lim jsonrpc.Limits) (*outer, error) {
 	if len(body) > lim.Bytes() {
 		return nil, &jsonrpc.ParseError{Code: jsonrpc.CodeParse, Reason: "too-large", Detail: "the message is over the size limit"}
 	}
-	frame, rest := cutFrame(body)
+	cut, rest := cutFrame(body)
+	o, used, err := parseRest(rest, cut, lim)
+	if err == nil && cut != nil && !used { // it was not the one; then nothing is cut
+		o, _, err = parseRest(body, nil, lim)
+	}
+	return o, err
+}
+
+func parseRest(rest, cut []byte, lim jsonrpc.Limits) (o *outer, used bool, err error) {
 	m, err := jsonrpc.Parse(rest, lim)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	o := &outer{Message: m}
+	o = &outer{Message: m}
 	holder := m.Params
 	if m.IsResponse() {
 		holder = m.Result
 	}
 	if holder.Kind() != '{' {
-		return o, nil
+		return o, false, nil
 	}
 	err = jsonrpc.Members(holder, func(name string, v jsontext.Value) error {
 		switch name {
 		case "frame":
-			s, _ := jsonrpc.Text(v)
-			if o.frame = []byte(s); s == "" && frame != nil {
-				o.frame = frame
+			s, ok := jsonrpc.Text(v)
+			switch used = cut != nil && ok && s == ""; {
+			case used:
+				o.frame, o.badB64 = decodeFrame(cut)
+			case ok:
+				o.frame, o.badB64 = protocol.ParseBase64(s)
+			default:
+				o.badB64 = protocol.Errorf(protocol.MalformedFrame, "the frame is not a string")
 			}
 		case "_meta":
 			o.meta = v
@@ -218,20 +235,85 @@ func parseOuter(body []byte, lim jsonrpc.Limits) (*outer, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	o.frames = jsonrpc.Get(o.meta, protocol.MetaFrames)
-	o.attest = jsonrpc.Get(o.meta, protocol.MetaAttest)
-	return o, nil
+	if o.meta.Kind() != '{' {
+		return o, used, nil
+	}
+	err = jsonrpc.Members(o.meta, func(name string, v jsontext.Value) error {
+		switch name {
+		case protocol.MetaFrames:
+			o.frames = v
+		case protocol.MetaAttest:
+			o.attest = v
+		case metaVersion:
+			o.version, _ = jsonrpc.Text(v)
+		case metaCapabilities:
+			o.capabilities = v
+		}
+		return nil
+	})
+	return o, used, err
 }
 
-// version is the revision of a modern outer request, by its own _meta.
-func (o *outer) version() string {
-	v, _ := jsonrpc.Text(jsonrpc.Get(o.meta, metaVersion))
-	return v
+// decodeFrame is [protocol.ParseBase64] for bytes.
+func decodeFrame(text []byte) ([]byte, error) {
+	if bytes.IndexByte(text, '\n') >= 0 || bytes.IndexByte(text, '\r') >= 0 { // encoding/base64 skips them
+		return nil, protocol.Errorf(protocol.MalformedFrame, "a line break in base64url")
+	}
+	b, err := strict64.AppendDecode(make([]byte, 0, b64.DecodedLen(len(text))), text)
+	if err != nil {
+		return nil, protocol.Errorf(protocol.MalformedFrame, "base64url without padding expected: %v", err)
+	}
+	return b, nil
+}
+
+// takeFrame is the frame of a message that must have one.
+func (o *outer) takeFrame() ([]byte, error) {
+	if o.badB64 == nil && len(o.frame) == 0 {
+		return nil, protocol.Errorf(protocol.MalformedFrame, "the message has no frame")
+	}
+	return o.frame, o.badB64
+}
+
+// requestID is the id of a JSON-RPC request, and empty for every other message.
+// It reads no further than it must, and decides nothing: whoever the message is
+// for parses it.
+func requestID(data []byte) jsonrpc.ID {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(data))
+	if tok, err := dec.ReadToken(); err != nil || tok.Kind() != '{' {
+		return ""
+	}
+	var id jsonrpc.ID
+	for method := false; dec.PeekKind() == '"'; {
+		tok, err := dec.ReadToken()
+		if err != nil {
+			return ""
+		}
+		name := tok.String()
+		v, err := dec.ReadValue()
+		if err != nil {
+			return ""
+		}
+		switch name {
+		case "id":
+			if k := v.Kind(); k != '"' && k != '0' {
+				return ""
+			}
+			id = jsonrpc.ID(v)
+		case "method":
+			method = true
+		case "result", "error":
+			return ""
+		}
+		if method && id != "" {
+			return id
+		}
+	}
+	return ""
 }
 
 // announced are the client settings that stand outside, or nil.
 func (o *outer) announced() jsontext.Value {
-	return jsonrpc.Get(o.meta, metaCapabilities, "extensions", protocol.ExtensionID)
+	return jsonrpc.Get(o.capabilities, "extensions", protocol.ExtensionID)
 }

@@ -60,6 +60,7 @@ type endpoint struct {
 	identity string
 	ids      atomic.Uint64
 	inline   inlinePeer
+	offered  atomic.Bool // the peer offered trust once: then it is never spoken to in plaintext
 
 	mu    sync.Mutex
 	cur   *link
@@ -209,9 +210,10 @@ func (e *endpoint) openLegacy(ctx context.Context, forward http.Header) (*link, 
 }
 
 // without says what becomes of a peer that seems to have no trust: in preferred
-// mode it is spoken to in plaintext.
+// mode it is spoken to in plaintext, unless it offered trust before: then
+// something on the path takes the offer out.
 func (e *endpoint) without(why error) (*link, error) {
-	if e.rt.cfg.Mode == protocol.ModePreferred {
+	if e.rt.cfg.Mode == protocol.ModePreferred && !e.offered.Load() {
 		now := e.rt.clock()
 		return &link{expires: now.Add(plainFor), refreshAt: now.Add(plainFor), ids: &e.ids}, nil
 	}
@@ -223,6 +225,9 @@ func (e *endpoint) accept(ctx context.Context, l *link, result jsontext.Value, f
 	settings, key, err := offered(result)
 	if err != nil {
 		return nil, err
+	}
+	if settings != nil {
+		e.offered.Store(true)
 	}
 	switch {
 	case settings == nil:
@@ -299,6 +304,7 @@ func (e *endpoint) attest(ctx context.Context, l *link, forward http.Header) (*l
 func (e *endpoint) verify(object []byte, settings *protocol.Settings, nonce []byte) (*protocol.Client, error) {
 	client, err := e.rt.cfg.verify(e.identity, object, settings, nonce, e.rt.clock())
 	if err == nil {
+		e.offered.Store(true)
 		e.rt.see(Event{Kind: EventVerified, Peer: client.Peer()})
 	}
 	return client, err

@@ -18,7 +18,7 @@ import (
 // headers; for them only what is there must agree.
 func (h *handler) checkOuter(w http.ResponseWriter, r *http.Request, m *outer) bool {
 	method, version := r.Header.Get(headerMethod), r.Header.Get(headerVersion)
-	inBody := m.version()
+	inBody := m.version
 	modern := inBody != "" || version >= revisionModern
 	mismatch := ""
 	switch {
@@ -41,7 +41,7 @@ func (h *handler) checkOuter(w http.ResponseWriter, r *http.Request, m *outer) b
 		writeJSON(w, http.StatusBadRequest, jsonrpc.ErrorResponse(m.ID, jsonrpc.CodeInvalidParams, "params._meta lacks "+metaVersion, nil))
 		return false
 	}
-	if modern && jsonrpc.Get(m.meta, metaCapabilities).Kind() != '{' {
+	if modern && m.capabilities.Kind() != '{' {
 		writeJSON(w, http.StatusBadRequest, jsonrpc.ErrorResponse(m.ID, jsonrpc.CodeInvalidParams, "params._meta lacks "+metaCapabilities, nil))
 		return false
 	}
@@ -104,7 +104,7 @@ func (h *handler) plaintext(w http.ResponseWriter, r *http.Request, body []byte,
 
 // gate refuses a plaintext message. The server behind never sees it.
 func (h *handler) gate(w http.ResponseWriter, r *http.Request, m *outer) {
-	if (m.version() != "" || r.Header.Get(headerVersion) >= revisionModern) && m.announced() == nil {
+	if (m.version != "" || r.Header.Get(headerVersion) >= revisionModern) && m.announced() == nil {
 		// MCP's own error for "declare this extension first".
 		e := reasonOf(protocol.Errorf(protocol.TrustRequired, "the client did not declare %s", protocol.ExtensionID))
 		h.see(Event{Kind: EventRefused, Method: m.Method, Err: e})

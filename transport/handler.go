@@ -153,7 +153,7 @@ func readBody(r *http.Request, limit int) ([]byte, error) {
 	}
 	var buf bytes.Buffer
 	if r.ContentLength > 0 {
-		buf.Grow(int(r.ContentLength) + bytes.MinRead)
+		buf.Grow(int(min(r.ContentLength, 64<<10)) + bytes.MinRead) // more only as it comes
 	}
 	if _, err := buf.ReadFrom(io.LimitReader(r.Body, int64(limit)+1)); err != nil {
 		return nil, protocol.Errorf(protocol.MalformedFrame, "reading the body: %v", err)

@@ -30,13 +30,16 @@ func (l *link) status() []byte {
 func (rt *roundTripper) label(body []byte, l *link) ([]byte, error) {
 	out, err := labelResults(body, l.status())
 	if err != nil {
-		return nil, protocol.Errorf(protocol.AnswerInvalid, "the answer is labelled as JSON and is not acceptable as such: %v", err)
+		return nil, protocol.Errorf(protocol.AnswerInvalid, "the answer is labelled as JSON and is not acceptable as such: %s", shape(err))
 	}
 	return out, nil
 }
 
 func labelResults(body, status []byte) ([]byte, error) {
 	v := jsontext.Value(bytes.TrimSpace(body))
+	if bytes.HasPrefix(v, []byte("\xef\xbb\xbf")) { // some would read on behind it, and find a label of the peer's
+		return nil, &jsonrpc.ParseError{Code: jsonrpc.CodeParse, Reason: "not-json", Detail: "a byte order mark"}
+	}
 	switch v.Kind() {
 	case '{':
 		return labelResult(body, status)
@@ -55,17 +58,84 @@ func labelResults(body, status []byte) ([]byte, error) {
 	return body, nil
 }
 
+// labelResult walks over the message once, strictly, and sets the label.
 func labelResult(body, status []byte) ([]byte, error) {
-	start, end, _, err := member(body, "result")
-	if err != nil || start < 0 || jsontext.Value(body[start:end]).Kind() != '{' {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(body))
+	at, value, err := findMeta(dec, status)
+	if err == nil {
+		_, err = dec.ReadToken()
+		if err == nil {
+			err = &jsonrpc.ParseError{Code: jsonrpc.CodeParse, Reason: "trailing-data", Detail: "something follows the message"}
+		} else if err == io.EOF {
+			err = nil
+		}
+	}
+	if err != nil || value == nil {
 		return body, err
 	}
-	result, err := setMember(body[start:end], status, "_meta", protocol.MetaStatus)
-	if err != nil {
-		return nil, err
+	out := make([]byte, 0, len(body)+len(value))
+	return append(append(append(out, body[:at[0]]...), value...), body[at[1]:]...), nil
+}
+
+// findMeta finds what of the message to replace to set the label, and by what:
+// the value of result._meta, or the place for it. A nil value means nothing.
+func findMeta(dec *jsontext.Decoder, status []byte) (at [2]int, value []byte, err error) {
+	if _, err = dec.ReadToken(); err != nil {
+		return at, nil, err
 	}
-	out := make([]byte, 0, start+len(result)+len(body)-end)
-	return append(append(append(out, body[:start]...), result...), body[end:]...), nil
+	for dec.PeekKind() == '"' {
+		tok, err := dec.ReadToken()
+		if err != nil {
+			return at, nil, err
+		}
+		if tok.String() != "result" || dec.PeekKind() != '{' {
+			if err := dec.SkipValue(); err != nil {
+				return at, nil, err
+			}
+			continue
+		}
+		if _, err := dec.ReadToken(); err != nil {
+			return at, nil, err
+		}
+		members := 0
+		for ; dec.PeekKind() == '"'; members++ {
+			tok, err := dec.ReadToken()
+			if err != nil {
+				return at, nil, err
+			}
+			if tok.String() != "_meta" {
+				if err := dec.SkipValue(); err != nil {
+					return at, nil, err
+				}
+				continue
+			}
+			v, err := dec.ReadValue()
+			if err != nil {
+				return at, nil, err
+			}
+			end := int(dec.InputOffset())
+			at = [2]int{end - len(v), end}
+			if v.Kind() != '{' {
+				v = []byte(`{}`)
+			}
+			if value, err = setMember(v, status, protocol.MetaStatus); err != nil {
+				return at, nil, err
+			}
+		}
+		if _, err := dec.ReadToken(); err != nil {
+			return at, nil, err
+		}
+		if value == nil {
+			end := int(dec.InputOffset()) - 1
+			at = [2]int{end, end}
+			if members > 0 {
+				value = append(value, ',')
+			}
+			value = append(append(append(value, `"_meta":{"`+protocol.MetaStatus+`":`...), status...), '}')
+		}
+	}
+	_, err = dec.ReadToken()
+	return at, value, err
 }
 
 // plaintext passes the request as it is (preferred mode), and labels its results.
@@ -87,12 +157,12 @@ func (x *exchange) plaintext() (*http.Response, error) {
 	}
 	switch {
 	case isType(resp.Header, typeSSE):
-		resp.Body = &labelledStream{body: resp.Body, events: sse.NewReader(resp.Body, rt.cfg.Limits.message()+1024)}
+		resp.Body = &labelledStream{body: resp.Body, events: sse.NewReader(resp.Body, rt.cfg.Limits.message()+1024), status: unattested}
 		resp.Header.Del("Content-Length")
 		resp.ContentLength = -1
 	case isType(resp.Header, typeJSON):
 		defer resp.Body.Close()
-		b, err := readAll(resp.Body, rt.cfg.Limits.message())
+		b, err := readAll(resp.Body, resp.ContentLength, rt.cfg.Limits.message())
 		if err != nil {
 			return nil, err
 		}
@@ -104,10 +174,11 @@ func (x *exchange) plaintext() (*http.Response, error) {
 	return resp, nil
 }
 
-// labelledStream labels the results in an event stream that came in plaintext.
+// labelledStream labels the results in an event stream.
 type labelledStream struct {
 	body   io.ReadCloser
 	events *sse.Reader
+	status []byte
 	buf    []byte
 	off    int
 }
@@ -119,8 +190,8 @@ func (s *labelledStream) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		if len(ev.Data) > 0 {
-			if ev.Data, err = labelResults(ev.Data, unattested); err != nil {
-				return 0, protocol.Errorf(protocol.AnswerInvalid, "%v", err)
+			if ev.Data, err = labelResults(ev.Data, s.status); err != nil {
+				return 0, protocol.Errorf(protocol.AnswerInvalid, "an event is not acceptable as JSON: %s", shape(err))
 			}
 		}
 		s.buf, s.off = sse.Append(s.buf[:0], ev), 0

@@ -183,7 +183,7 @@ func (rt *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 		return x.roundTripFrames()
 	}
 	if req.Body != nil {
-		body, err := readAll(req.Body, rt.cfg.Limits.message())
+		body, err := readAll(req.Body, req.ContentLength, rt.cfg.Limits.message())
 		req.Body.Close()
 		if err != nil {
 			return nil, err
@@ -194,9 +194,7 @@ func (rt *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	switch req.Method {
 	case http.MethodPost:
 		x.content = protocol.Content{Kind: protocol.KindMessage, Body: x.body}
-		if m, err := jsonrpc.Parse(x.body, jsonrpc.Limits{MaxBytes: rt.cfg.Limits.message(), MaxDepth: rt.cfg.Limits.MaxDepth}); err == nil && m.IsRequest() {
-			x.id = m.ID
-		}
+		x.id = requestID(x.body)
 	case http.MethodGet:
 		x.content = protocol.Content{Kind: protocol.KindGet}
 	case http.MethodDelete:
@@ -231,12 +229,17 @@ func (x *exchange) runAt(req *http.Request) (*http.Response, error) {
 	return x.run()
 }
 
-func readAll(r io.Reader, limit int) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
-	if err == nil && len(b) > limit {
+// readAll reads r to its end. size is a guess at its length, or less than one.
+func readAll(r io.Reader, size int64, limit int) ([]byte, error) {
+	var buf bytes.Buffer
+	if size > 0 && size <= int64(limit) {
+		buf.Grow(int(size) + bytes.MinRead)
+	}
+	_, err := buf.ReadFrom(io.LimitReader(r, int64(limit)+1))
+	if err == nil && buf.Len() > limit {
 		err = protocol.Errorf(protocol.TooLarge, "more than the limit of %d bytes", limit)
 	}
-	return b, err
+	return buf.Bytes(), err
 }
 
 // run seals the request, sends it, and opens the beginning of the answer. Where
@@ -364,6 +367,9 @@ func (rt *roundTripper) endpoint(u *url.URL) (*endpoint, error) {
 	}
 	plain := *u
 	plain.Fragment, plain.User = "", nil
+	if rt.cfg.Carrier == protocol.HTTP { // it is sealed with the target
+		plain.RawQuery, plain.ForceQuery = "", false
+	}
 	key := plain.String()
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
@@ -372,12 +378,13 @@ func (rt *roundTripper) endpoint(u *url.URL) (*endpoint, error) {
 		if len(rt.endpoints) >= maxEndpoints {
 			clear(rt.endpoints)
 		}
+		dialled := plain // a copy: the caller may change its URL later
 		id := rt.cfg.Identity
 		if id == "" {
 			plain.RawQuery = ""
 			id = plain.String()
 		}
-		ep = &endpoint{rt: rt, url: u, identity: id}
+		ep = &endpoint{rt: rt, url: &dialled, identity: id}
 		rt.endpoints[key] = ep
 	}
 	return ep, nil

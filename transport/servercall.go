@@ -22,7 +22,7 @@ func (h *handler) serveCall(w http.ResponseWriter, r *http.Request, m *outer) {
 			return
 		}
 	}
-	frame, err := protocol.ParseBase64(string(m.frame))
+	frame, err := m.takeFrame()
 	if err != nil {
 		h.refuse(w, m.ID, m.Method, err)
 		return
@@ -86,9 +86,7 @@ func (h *handler) run(w http.ResponseWriter, r *http.Request, req *protocol.Requ
 	case protocol.KindDelete:
 		method = http.MethodDelete
 	default:
-		if m, err := jsonrpc.Parse(c.Body, jsonrpc.Limits{MaxBytes: h.limits.message(), MaxDepth: h.limits.MaxDepth}); err == nil && m.IsRequest() {
-			a.id = jsonrpc.ID(strings.Clone(string(m.ID)))
-		}
+		a.id = requestID(c.Body)
 	}
 	h.inner.ServeHTTP(a, h.innerRequest(r, req, method, c.Body))
 	a.finish()

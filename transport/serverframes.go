@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/trustedmcp/tmcp/protocol"
@@ -59,8 +60,9 @@ func (h *handler) serveFrames(w http.ResponseWriter, r *http.Request) {
 func (h *handler) framedRequest(r *http.Request, req *protocol.Request) (*http.Request, error) {
 	m := &req.Content.Meta
 	u, err := url.ParseRequestURI(m.Target)
-	if err != nil || !strings.HasPrefix(m.Target, "/") || m.Method == "" || strings.ContainsAny(m.Method, " \r\n\t") {
-		return nil, protocol.Errorf(protocol.MalformedContent, "method %.20q and target %.200q are not those of an HTTP request", m.Method, m.Target)
+	if err != nil || !strings.HasPrefix(m.Target, "/") || strings.HasPrefix(m.Target, "//") || m.Method == "" || strings.ContainsAny(m.Method, " \r\n\t") {
+		// What they are was sealed, and the refusal is not.
+		return nil, protocol.Errorf(protocol.MalformedContent, "method or target are not those of an HTTP request; the target is a path that begins with one slash")
 	}
 	in := h.innerRequest(r, req, m.Method, req.Content.Body)
 	if _, ok := m.Field("content-type"); !ok {
@@ -129,15 +131,13 @@ type frameWriter struct {
 	body   []byte
 	out    []byte
 	err    error
-	cut    error // the request's body did not open
+	cut    atomic.Pointer[error] // the request's body did not open; set by who reads it
 }
 
 // broken notes that the request's own body was cut or altered: what the server
 // behind says to half a request is not an answer to the client's.
 func (a *frameWriter) broken(err error) {
-	if a.cut == nil {
-		a.cut = err
-	}
+	a.cut.CompareAndSwap(nil, &err)
 }
 
 func (a *frameWriter) Header() http.Header { return a.header }
@@ -182,8 +182,8 @@ func (a *frameWriter) SetWriteDeadline(t time.Time) error { return a.rc.SetWrite
 func (a *frameWriter) EnableFullDuplex() error            { return nil }
 
 func (a *frameWriter) seal(final bool) {
-	if a.cut != nil {
-		a.err = a.cut
+	if cut := a.cut.Load(); cut != nil {
+		a.err = *cut
 		return
 	}
 	c := protocol.Content{Kind: protocol.KindData, Body: a.body}
@@ -208,10 +208,11 @@ func (a *frameWriter) seal(final bool) {
 
 func (a *frameWriter) finish() {
 	a.WriteHeader(http.StatusOK)
+	cut := a.cut.Load()
 	switch {
-	case a.cut != nil && !a.begun:
-		a.h.refuse(a.w, "", "", a.cut)
-	case a.cut != nil || a.err != nil:
+	case cut != nil && !a.begun:
+		a.h.refuse(a.w, "", "", *cut)
+	case cut != nil || a.err != nil:
 		panic(http.ErrAbortHandler) // the client must not take what it has for all
 	default:
 		if a.seal(true); a.err == nil {

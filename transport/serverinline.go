@@ -101,7 +101,7 @@ func (h *handler) openInline(w http.ResponseWriter, r *http.Request, m *outer) e
 	}
 	in, err := jsonrpc.Parse(req.Content.Body, jsonrpc.Limits{MaxBytes: h.limits.message(), MaxDepth: h.limits.MaxDepth})
 	if err != nil {
-		return protocol.Errorf(protocol.MalformedContent, "%v", err)
+		return protocol.Errorf(protocol.MalformedContent, "the sealed message: %s", shape(err))
 	}
 	name, _ := jsonrpc.Text(jsonrpc.Get(in.Params, "name"))
 	if !in.IsRequest() || in.Method != m.Method || tool != nil && name != tool.Name {

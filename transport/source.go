@@ -18,10 +18,11 @@ type source struct {
 	events *sse.Reader // nil for a JSON body
 	read   bool        // the JSON body was read
 	status int
+	size   int64 // of the body, or -1
 }
 
 func newSource(resp *http.Response, lim Limits) *source {
-	s := &source{body: resp.Body, limits: lim, status: resp.StatusCode}
+	s := &source{body: resp.Body, limits: lim, status: resp.StatusCode, size: resp.ContentLength}
 	if isType(resp.Header, typeSSE) {
 		s.events = sse.NewReader(resp.Body, lim.outer()+1024)
 	}
@@ -36,7 +37,7 @@ func (s *source) message() (*outer, error) {
 			return nil, io.EOF
 		}
 		s.read = true
-		b, err := readAll(s.body, s.limits.outer())
+		b, err := readAll(s.body, s.size, s.limits.outer())
 		if err != nil {
 			return nil, err
 		}
@@ -81,14 +82,13 @@ func (s *source) frame() ([]byte, error) {
 	case m.Error != nil:
 		return nil, s.refusal(m)
 	case m.IsNotification() && m.Method == protocol.MethodFrame, m.Result != nil:
-		if m.frame == nil {
+		switch {
+		case m.badB64 != nil:
+			return nil, protocol.Errorf(protocol.AnswerInvalid, "%v", m.badB64)
+		case len(m.frame) == 0:
 			return nil, protocol.Errorf(protocol.PlaintextAnswer, "a message without a frame where a sealed answer is due")
 		}
-		b, err := protocol.ParseBase64(string(m.frame))
-		if err != nil {
-			return nil, protocol.Errorf(protocol.AnswerInvalid, "%v", err)
-		}
-		return b, nil
+		return m.frame, nil
 	}
 	return nil, protocol.Errorf(protocol.PlaintextAnswer, "%.100q came unsealed within a sealed answer", m.Method)
 }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -60,6 +61,7 @@ type stdioClient struct {
 	asked    map[jsonrpc.ID]chan *outer // requests of the outer leg itself
 	opened   bool                       // the outer leg
 	standing bool                       // the standing stream was asked for
+	offered  atomic.Bool                // the peer offered trust once: never plaintext then
 	over     bool
 }
 
@@ -235,6 +237,7 @@ func (s *stdioClient) open(ctx context.Context, old *link) (*link, error) {
 		return s.without(protocol.Errorf(protocol.TrustMissing, "the peer does not offer %s; something on the path may have taken it out", protocol.ExtensionID))
 	}
 	s.opened = true
+	s.offered.Store(true)
 	if method == "initialize" {
 		version, _ := jsonrpc.Text(jsonrpc.Get(o.Result, "protocolVersion"))
 		if !slices.Contains(outerRevisions[1:], version) {
@@ -251,7 +254,7 @@ func (s *stdioClient) open(ctx context.Context, old *link) (*link, error) {
 }
 
 func (s *stdioClient) without(why error) (*link, error) {
-	if s.cfg.Mode == protocol.ModePreferred {
+	if s.cfg.Mode == protocol.ModePreferred && !s.offered.Load() {
 		forever := s.clock().Add(100 * 365 * 24 * time.Hour) // a pipe has one server
 		return &link{expires: forever, refreshAt: forever}, nil
 	}
@@ -264,6 +267,7 @@ func (s *stdioClient) verify(key []byte, settings *protocol.Settings, nonce []by
 	if err != nil {
 		return nil, err
 	}
+	s.offered.Store(true)
 	s.see(Event{Kind: EventVerified, Peer: client.Peer()})
 	expires := client.Peer().Expires()
 	return &link{client: client, expires: expires, refreshAt: now.Add(expires.Sub(now) * 2 / 3)}, nil
@@ -373,7 +377,7 @@ func (s *stdioClient) heard(line []byte, m *outer) error {
 		return s.client.write(b)
 	}
 	var c *clientCall
-	frame, err := protocol.ParseBase64(string(m.frame))
+	frame, err := m.takeFrame()
 	switch {
 	case m.IsResponse():
 		c = s.calls[m.ID]
@@ -398,6 +402,9 @@ func (s *stdioClient) heard(line []byte, m *outer) error {
 	var final bool
 	if err == nil {
 		content, final, err = c.call.Open(frame)
+		if err == protocol.ErrRedelivered {
+			return nil
+		}
 	}
 	if err == nil && m.IsResponse() != final {
 		err = protocol.Errorf(protocol.AnswerOutOfOrder, "a final frame comes in the response, others before it")
@@ -451,7 +458,7 @@ func (s *stdioClient) deliver(c *clientCall, content protocol.Content) error {
 	}
 	m, err := jsonrpc.Parse(content.Body, jsonrpc.Limits{MaxBytes: s.cfg.Limits.message() + 4096, MaxDepth: s.cfg.Limits.MaxDepth})
 	if err != nil {
-		return s.fail(c.id, c.id != "", protocol.Errorf(protocol.AnswerInvalid, "%v", err))
+		return s.fail(c.id, c.id != "", protocol.Errorf(protocol.AnswerInvalid, "the answer: %s", shape(err)))
 	}
 	if m.IsResponse() {
 		if m.ID != c.id || c.id == "" {
@@ -463,7 +470,7 @@ func (s *stdioClient) deliver(c *clientCall, content protocol.Content) error {
 	}
 	body, err := labelResults(content.Body, s.link.status())
 	if err != nil {
-		return s.fail(c.id, c.id != "", protocol.Errorf(protocol.AnswerInvalid, "%v", err))
+		return s.fail(c.id, c.id != "", protocol.Errorf(protocol.AnswerInvalid, "the answer: %s", shape(err)))
 	}
 	if err := s.client.write(body); err != nil {
 		return err

@@ -93,7 +93,7 @@ func (s *stdioServer) answerSelf(line []byte, m *outer) error {
 	if err != nil {
 		return err
 	}
-	if v := m.version(); v != "" {
+	if v := m.version; v != "" {
 		r.Header[headerVersion], r.Header[headerMethod] = []string{v}, []string{m.Method}
 	}
 	rec := newRecorder(s.h.limits.outer())
@@ -133,7 +133,7 @@ func (s *stdioServer) refuse(id jsonrpc.ID, err error) error {
 // call opens a sealed message and hands it to the server.
 func (s *stdioServer) call(m *outer) error {
 	outerID := jsonrpc.ID(strings.Clone(string(m.ID)))
-	frame, err := protocol.ParseBase64(string(m.frame))
+	frame, err := m.takeFrame()
 	var req *protocol.Request
 	if err == nil {
 		req, err = s.h.trust.Open(frame, protocol.Outer{Carrier: protocol.Envelope}, s.h.clock())

@@ -78,6 +78,9 @@ func (t *toolTable) list(r *http.Request) ([]toolEntry, error) {
 			return nil, protocol.Errorf(protocol.Busy, "the server's tools/list can't be used: %v", err)
 		}
 		ttl, _ = strconv.ParseInt(string(jsonrpc.Get(result, "ttlMs")), 10, 64)
+		if scope, _ := jsonrpc.Text(jsonrpc.Get(result, "cacheScope")); scope != "public" {
+			ttl = 0 // it may be this caller's alone, by a field that is passed on
+		}
 		if cursor, _ = jsonrpc.Text(jsonrpc.Get(result, "nextCursor")); cursor == "" {
 			break
 		}
