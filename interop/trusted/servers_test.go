@@ -136,7 +136,7 @@ var ways = []struct {
 func dialRoundTripper(t *testing.T, cfg gateway.ConnectConfig) mcp.Transport {
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	t.Cleanup(base.CloseIdleConnections)
-	rt, err := transport.RoundTripper(base, transport.ClientConfig{Anchor: cfg.Anchor, Identity: cfg.Identity, Carrier: cfg.Carrier})
+	rt, err := transport.RoundTripper(base, transport.ClientConfig{Anchor: cfg.Anchor, Identity: cfg.Identity, Carrier: cfg.Carrier, OuterEra: cfg.OuterEra})
 	if err != nil {
 		t.Fatal(err)
 	}
