@@ -75,14 +75,12 @@ func Connect(ctx context.Context, cfg ConnectConfig, listen string, ready func(u
 	}
 	defer l.Close()
 	guard := bridge.Guard{AllowedHosts: cfg.AllowHosts, AllowedOrigins: cfg.AllowOrigins}
-	// Under the http carrier the far end's own guard is to see the client's
-	// Host and Origin as they are.
+	// TMCP-14.4-1: A gateway MUST validate `Origin`, and `Host` where it listens on loopback,
+	// itself. Under the http carrier the far end sees the client's Host too, but
+	// what judges it there may be nothing, and a web page is stopped here only.
 	opts := bridge.ReverseOptions{
 		Upstream: cfg.URL, Transport: rt, Logger: cfg.Logger, RewriteHost: cfg.Carrier != protocol.HTTP,
-		Limits: jsonrpc.Limits{MaxBytes: cfg.MaxMessage},
-	}
-	if cfg.Carrier != protocol.HTTP {
-		opts.Guard = &guard
+		Limits: jsonrpc.Limits{MaxBytes: cfg.MaxMessage}, Guard: &guard,
 	}
 	rev, err := bridge.NewReverse(opts)
 	if err != nil {
