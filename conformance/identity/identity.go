@@ -3,8 +3,8 @@
 //
 // The suite pins the identity key that the server shows: it judges the
 // protocol, not whom its user trusts. The message inside the seal is a request
-// that any MCP server answers, with a result or an error; a sealed response
-// with its id shows that the inner server was reached.
+// that any MCP server answers, with a result or an error; its sealed answer
+// shows that the inner server was reached.
 package identity
 
 import (
@@ -235,18 +235,27 @@ func (p *peer) opened(call *protocol.Call, r *wire.Reply) []protocol.Content {
 	return out
 }
 
-// response finds the inner response with an id among contents.
-func (p *peer) response(contents []protocol.Content, id string) *wire.Message {
+// response sees that the inner server answered the message with that id. That is
+// a response with the id; or, with an HTTP status of 4xx, whatever else its SDK
+// says to a first message that it does not know (legacy servers over HTTP: an
+// error with a null id or a made-up one, or a body that is no JSON-RPC). That it
+// is the answer to this message is shown by the seal, under which it came.
+func (p *peer) response(contents []protocol.Content, id string) {
 	for _, c := range contents {
-		if c.Kind != protocol.KindMessage {
-			continue
-		}
-		if m, err := wire.ParseMessage(c.Body); err == nil && m.IsResponse() && m.Answers(jsonrpc.ID(jsonrpc.Quote(id))) {
-			return m
+		refused := c.Meta.Status >= 400 && c.Meta.Status < 500
+		switch c.Kind {
+		case protocol.KindRaw:
+			if refused {
+				return
+			}
+		case protocol.KindMessage:
+			m, err := wire.ParseMessage(c.Body)
+			if err == nil && m.IsResponse() && (m.Answers(jsonrpc.ID(jsonrpc.Quote(id))) || (refused && m.Error != nil)) {
+				return
+			}
 		}
 	}
 	p.t.Failf("no inner response with the id %q is among the %d contents of the answer", id, len(contents))
-	return nil
 }
 
 // exchange makes one whole sealed exchange.
