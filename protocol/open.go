@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/trustedmcp/tmcp/internal/dcbor"
@@ -27,10 +28,13 @@ type Request struct {
 	server *Server
 	ctx    *serverContext
 	nextIn uint64 // number of the next chunk
-	out    answerState
+	out    *answerState
 }
 
+// answerState is shared by copies of a Request, and locked: two frames of one
+// number would be two plaintexts under one nonce.
 type answerState struct {
+	mu    sync.Mutex
 	n     uint64
 	final bool
 }
@@ -122,7 +126,7 @@ func (s *Server) openFirst(f *Frame, sc *scratch, outer Outer, now time.Time) (*
 	if err != nil {
 		return nil, fail(OpenFailed, "%v", err)
 	}
-	r := &Request{Outer: outer, ClientSettings: settings, Revision: ctx.revision, Context: keys.id, server: s, ctx: ctx, Expires: key.expires}
+	r := &Request{Outer: outer, ClientSettings: settings, Revision: ctx.revision, Context: keys.id, server: s, ctx: ctx, out: &answerState{}, Expires: key.expires}
 	if err := r.open(f, sc); err != nil {
 		return nil, err
 	}
@@ -199,7 +203,7 @@ func (s *Server) openNext(f *Frame, sc *scratch, outer Outer, now time.Time) (*R
 		// a second one with `replayed`.
 		return nil, fail(Replayed, "message %d of this context was received before, or is more than %d behind", f.Seq, windowSize)
 	}
-	r := &Request{Outer: outer, ClientSettings: ctx.settings, Revision: ctx.revision, Context: f.Context, Seq: f.Seq, server: s, ctx: ctx, Expires: key.expires}
+	r := &Request{Outer: outer, ClientSettings: ctx.settings, Revision: ctx.revision, Context: f.Context, Seq: f.Seq, server: s, ctx: ctx, out: &answerState{}, Expires: key.expires}
 	if err := r.open(f, sc); err != nil {
 		return nil, err
 	}
@@ -362,10 +366,12 @@ func (r *Request) OpenNext(frame []byte) error {
 }
 
 // Seal makes the next frame of the answer to r and appends it to dst. Frames
-// are numbered in the order of calls; after a final one it fails. It is not
-// safe for concurrent use on one Request.
+// are numbered in the order of calls; after a final one it fails. Calls at the
+// same time are safe, and their order is chance.
 func (r *Request) Seal(dst []byte, c Content, final bool) ([]byte, error) {
 	// TMCP-9.1-2: Exactly one frame of an answer, the last, MUST have final set.
+	r.out.mu.Lock()
+	defer r.out.mu.Unlock()
 	if r.out.final {
 		return nil, fail(AfterFinal, "the answer is complete")
 	}

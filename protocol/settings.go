@@ -23,6 +23,8 @@ const (
 	ProfileAICC        Profile = "aicc-0.1"
 )
 
+var profiles = []Profile{ProfileIdentity, ProfileAttested, ProfileMutual, ProfileAttestedTLS, ProfileAICC}
+
 // A Mode is how much a party insists on trust. It is local policy: what a peer
 // announces never lowers it.
 type Mode string
@@ -151,18 +153,22 @@ func ParseSettings(v []byte) (*Settings, error) {
 				return fail(UnsupportedVersion, "settings.version is %.20s, this side speaks %d", val, Version)
 			}
 		case "profiles":
-			return readList(name, val, func(t string) { s.offer.Profiles = append(s.offer.Profiles, Profile(t)) })
+			return readList(name, val, func(t string) {
+				if p := Profile(t); slices.Contains(profiles, p) {
+					s.offer.Profiles = appendNew(s.offer.Profiles, p)
+				}
+			})
 		case "carriers":
 			return readList(name, val, func(t string) {
 				if c := carrierByName(t); c != 0 {
-					s.offer.Carriers = append(s.offer.Carriers, c)
+					s.offer.Carriers = appendNew(s.offer.Carriers, c)
 				}
 			})
 		// TMCP-4.2-6: A receiver MUST ignore unknown members and unknown entries of the lists
 		case "suites":
 			return readList(name, val, func(t string) {
 				if c := suiteByName(t); c != 0 {
-					s.offer.Suites = append(s.offer.Suites, c)
+					s.offer.Suites = appendNew(s.offer.Suites, c)
 				}
 			})
 		// TMCP-4.2-5: The member `mode` MUST be present and be `required` or `preferred`.
@@ -204,6 +210,15 @@ func ParseSettings(v []byte) (*Settings, error) {
 }
 
 const maxSettings = 16 << 10 // bytes of a settings object
+
+// appendNew appends v unless it is there: a list of a peer's is as long as the
+// peer likes, and what is kept of it is not.
+func appendNew[T comparable](list []T, v T) []T {
+	if slices.Contains(list, v) {
+		return list
+	}
+	return append(list, v)
+}
 
 func readList(name string, v jsontext.Value, add func(string)) error {
 	if v.Kind() != '[' {
@@ -247,6 +262,6 @@ func chooseSuite(client, server *Settings) (Suite, error) {
 // weight is what a context with these settings counts for, so that a peer which
 // sends other large settings with each context fills no more memory than one
 // which does not.
-func (s *Settings) weight() int64 { return 1 + int64(len(s.cbor))/256 }
+func (s *Settings) weight() int64 { return 1 + int64(len(s.json)+len(s.cbor))/512 }
 
 func (s *Settings) allows(c Carrier) bool { return slices.Contains(s.offer.Carriers, c) }
