@@ -1,0 +1,152 @@
+// Package client holds the cases of role client: each hosts an MCP server, good
+// or hostile, starts the client under test, and judges by what the client puts
+// on the wire, by its exit code, and by whether it reports as a success what it
+// should have refused. Call [Cases] for the cases, [Command] for the target,
+// and [Survey] before [conformance.Run].
+//
+// # What a client under test is
+//
+// A command. It is started once for each case with the server's URL appended to
+// its arguments. It lists the server's tools, calls the tool echo with a text,
+// prints the text that the tool answered with on its standard output (one line
+// of JSON with the member echo, or in any other way that holds the text), and
+// exits: with 0 when all went well, with anything else when not.
+//
+// What it is to do is told by its environment:
+//
+//	MCP_CONFORMANCE_SCENARIO  the id of the case
+//	TMCP_ECHO                 the argument text for the tool echo
+//	TMCP_ERA                  modern or legacy: how to open the connection
+//	TMCP_TRUST                required, or off: do without the extension
+//	TMCP_IDENTITY             the URI that the server must prove to be
+//	TMCP_PIN                  thumbprint of the key that may speak for it, or
+//	TMCP_CA                   file with the roots (PEM) that its certificate leads to
+//	TMCP_CARRIER              envelope, inline or http
+//	TMCP_FRESH                1: ask for a key object with a nonce (trust/attest)
+//	TMCP_PAD                  1: pad what is sealed
+//
+// A client that ignores the trust variables is tested in profile core only. One
+// that can't do what TMCP_CARRIER, TMCP_FRESH or TMCP_PAD ask is not held to it:
+// those cases are not applicable. Clients that need flags in place of variables
+// are started by a script of a few lines.
+package client
+
+import (
+	"fmt"
+
+	"github.com/trustedmcp/tmcp/conformance"
+	"github.com/trustedmcp/tmcp/conformance/wire"
+	"github.com/trustedmcp/tmcp/spec"
+)
+
+// Contract is what a client under test must do, for people who write one.
+const Contract = `The command is started once for each case, with the server's URL as its last
+argument. It lists the tools, calls the tool echo with the text in TMCP_ECHO,
+prints the text of the tool's answer, and exits with 0, or with anything else
+when something went wrong. Environment:
+  MCP_CONFORMANCE_SCENARIO  the id of the case
+  TMCP_ECHO      the argument "text" for the tool echo
+  TMCP_ERA       modern or legacy: how to open the connection
+  TMCP_TRUST     required, or off: do without the extension
+  TMCP_IDENTITY  the URI that the server must prove to be
+  TMCP_PIN       thumbprint of the key that may speak for it, or else
+  TMCP_CA        file with the roots (PEM) that its certificate leads to
+  TMCP_CARRIER   envelope, inline or http
+  TMCP_FRESH     1: ask for a key object with a nonce
+  TMCP_PAD       1: pad what is sealed`
+
+// Short names for what every case mentions.
+type (
+	T   = conformance.T
+	Obj = conformance.Obj
+)
+
+var (
+	both       = []conformance.Era{conformance.Modern, conformance.Legacy}
+	modernOnly = []conformance.Era{conformance.Modern}
+	legacyOnly = []conformance.Era{conformance.Legacy}
+	httpOnly   = []wire.Transport{wire.TransportHTTP}
+)
+
+// Cases returns the cases of the role in report order.
+func Cases() []conformance.Case {
+	var all []conformance.Case
+	for _, part := range [][]conformance.Case{plain(), positives(), leaks(), downgrade(), keyObjects(), certificates(), answers(), transportLevel()} {
+		all = append(all, part...)
+	}
+	return all
+}
+
+// identity fills in what all cases of profile identity share. The requirement's
+// text comes from the ledger; an unknown id leaves it empty, which Validate
+// refuses.
+func identity(name, id string, c conformance.Case) conformance.Case {
+	c.ID = "client/identity/" + name
+	c.Role, c.Profile, c.Transports = conformance.RoleClient, conformance.ProfileIdentity, httpOnly
+	if c.Eras == nil {
+		c.Eras = both
+	}
+	if c.Twin != "" {
+		c.Twin = "client/identity/" + c.Twin
+	}
+	c.Level = conformance.MUST
+	if r, err := spec.Requirement(id); err == nil && r != nil {
+		if r.Level == "SHOULD" || r.Level == "SHOULD NOT" {
+			c.Level = conformance.SHOULD
+		}
+		c.Requirement = conformance.Requirement{ID: id, Level: c.Level, Text: r.Text, URL: r.URL()}
+	}
+	c.Fresh = true
+	if c.Fix == "" {
+		c.Fix = "Read the section of the specification. tmcp-conform client --help says how a client under test is started."
+	}
+	return c
+}
+
+// subject is the client under test.
+func subject(t *T) *Subject {
+	s, ok := t.Target().(*Subject)
+	if !ok {
+		t.Untestable("this case needs a client, the target is %s", t.Target())
+	}
+	return s
+}
+
+// positive is a case in which the client must succeed against a scene.
+func positive(name, req, title, about string, eras []conformance.Era, set func(*scene), check func(*T, *result)) conformance.Case {
+	c := identity(name, req, conformance.Case{Title: title, About: about, Eras: eras})
+	c.Run = func(t *T) {
+		r := play(t, c.ID, set)
+		r.succeeded()
+		if check != nil {
+			check(t, r)
+		}
+	}
+	return c
+}
+
+// A guard is what a refusal protects, seen on the wire.
+type guard int
+
+const (
+	noSeal    guard = iota // nothing sealed leaves the client after the mutant
+	noPlain                // nothing in the clear leaves the client; it may seal again, three times
+	noForgery              // what was forged is not reported as a success
+)
+
+// negative is a mutation of the scene of its twin.
+func negative(name, req, title, twin string, g guard, eras []conformance.Era, set func(*scene)) conformance.Case {
+	about := map[guard]string{
+		noSeal:    "The server is that of the twin with this one change. The client must end with an error and send nothing sealed, and nothing in the clear, once it has seen the change.",
+		noPlain:   "The server is that of the twin with this one change. The client must end with an error and send nothing in the clear; it seals one message three times at most.",
+		noForgery: "The server is that of the twin with this one change in its answer to the sealed call. The client must end with an error and not report the answer as a success.",
+	}[g]
+	c := identity(name, req, conformance.Case{Title: title, Twin: twin, About: about, Eras: eras})
+	c.Run = func(t *T) {
+		r := play(t, c.ID, set)
+		r.refused(g)
+	}
+	return c
+}
+
+func sprint(format string, args ...any) string { return fmt.Sprintf(format, args...) }

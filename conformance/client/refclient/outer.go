@@ -1,0 +1,198 @@
+package refclient
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/trustedmcp/tmcp/conformance"
+	"github.com/trustedmcp/tmcp/internal/jsonrpc"
+	"github.com/trustedmcp/tmcp/protocol"
+)
+
+// outerLeg stands between the trust layer and the wire. Without flaws it passes
+// everything on.
+type outerLeg struct {
+	run      *run
+	identity string
+	anchor   protocol.Anchor
+	gullible *protocol.Server // whose keys stand in for what should have been refused
+
+	plain jsontext.Value // the last result that came without a frame
+}
+
+func newThrowaway(uri string) (*protocol.Server, error) {
+	id, err := protocol.GenerateIdentity(uri)
+	if err != nil {
+		return nil, err
+	}
+	return protocol.NewServer(protocol.ServerConfig{Identity: id})
+}
+
+func (o *outerLeg) RoundTrip(req *http.Request) (*http.Response, error) {
+	f := o.run.flaw
+	if !f.outer() {
+		return o.run.base.RoundTrip(req)
+	}
+	var sent []byte
+	if req.Body != nil {
+		b, err := io.ReadAll(req.Body)
+		if err != nil {
+			return nil, err
+		}
+		sent = b
+	}
+	if f.Leak != nil {
+		req = req.Clone(req.Context())
+		sent = f.Leak(o.run, req, sent)
+	}
+	req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(sent)), int64(len(sent))
+	var resp *http.Response
+	var err error
+	if f.FollowsRedirects {
+		c := &http.Client{Transport: o.run.base}
+		req.RequestURI = ""
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(sent)), nil }
+		resp, err = c.Do(req)
+	} else {
+		resp, err = o.run.base.RoundTrip(req)
+	}
+	if err != nil || !strings.Contains(resp.Header.Get("Content-Type"), "json") && !f.TakesPlaintext {
+		return resp, err
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	resp.Body.Close()
+	if err != nil {
+		return nil, err
+	}
+	o.remember(body)
+	if o.gullible != nil {
+		if body, err = o.launder(sent, body); err != nil {
+			return nil, err
+		}
+	}
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	resp.Header.Del("Content-Length")
+	return resp, nil
+}
+
+// remember keeps a result that came without a frame.
+func (o *outerLeg) remember(body []byte) {
+	for _, part := range bytes.Split(body, []byte("data: ")) {
+		m, err := jsonrpc.Parse(bytes.TrimSpace(part), jsonrpc.Limits{MaxBytes: maxAnswer})
+		if err == nil && m.Result != nil && conformance.Member(m.Result, "content") != nil {
+			o.plain = bytes.Clone(m.Result)
+		}
+	}
+}
+
+// launder puts a throwaway server's key object in the place of one that the
+// trust layer would refuse, when the flaw is to accept such.
+func (o *outerLeg) launder(sent, body []byte) ([]byte, error) {
+	m, err := jsonrpc.Parse(body, jsonrpc.Limits{MaxBytes: maxAnswer})
+	if err != nil {
+		var loose error
+		if m, loose = o.tolerant(body); loose != nil {
+			return body, nil
+		}
+	}
+	now := time.Now()
+	var nonce []byte
+	if q, err := jsonrpc.Parse(sent, jsonrpc.Limits{}); err == nil && q.Method == protocol.MethodAttest {
+		s, _ := conformance.MemberText(q.Params, "nonce")
+		if nonce, err = protocol.ParseBase64(s); err != nil {
+			return nil, err
+		}
+	}
+	settings, key := offered(m)
+	if key == nil && settings == nil {
+		return body, nil
+	}
+	if refusal := o.verify(settings, key, nonce, now); refusal == nil || !o.run.flaw.Accepts(refusal) {
+		return body, nil
+	}
+	object, _, err := o.gullible.KeyObject(now)
+	if nonce != nil {
+		object, err = o.gullible.Attest(nonce, now)
+	}
+	if err != nil {
+		return nil, err
+	}
+	mine, text := jsontext.Value(o.gullible.Settings().JSON()), protocol.Base64(object)
+	if m.Error != nil {
+		e := &protocol.Error{Reason: protocol.UnknownKey, KeyObject: object}
+		return e.Response(m.ID), nil
+	}
+	ext := conformance.Obj{protocol.ExtensionID: mine}
+	return jsonrpc.Response(m.ID, conformance.JSON(conformance.Obj{
+		"resultType": "complete", "supportedVersions": []string{conformance.ModernVersion}, "protocolVersion": conformance.LegacyVersion,
+		"capabilities": conformance.Obj{"extensions": ext, "experimental": ext}, "settings": mine, "key": text,
+		"_meta": conformance.Obj{protocol.MetaKey: text},
+	})), nil
+}
+
+// tolerant reads a message whose members stand twice, as lax parsers do.
+func (o *outerLeg) tolerant(body []byte) (*jsonrpc.Message, error) {
+	at := bytes.Index(body, []byte(`,"mode":"preferred"}`))
+	if at < 0 {
+		return nil, errors.New("not that")
+	}
+	lax := bytes.ReplaceAll(body, []byte(`,"mode":"preferred"}`), []byte(`}`))
+	lax = bytes.ReplaceAll(lax, []byte(`"mode":"required"`), []byte(`"mode":"preferred"`))
+	return jsonrpc.Parse(lax, jsonrpc.Limits{})
+}
+
+// offered is what a message offers, wherever it stands.
+func offered(m *jsonrpc.Message) (settings, key jsontext.Value) {
+	if m.Error != nil {
+		return nil, conformance.Member(m.Error, "data", "key")
+	}
+	for _, path := range [][]string{{"capabilities", "extensions", protocol.ExtensionID}, {"settings"}} {
+		if v := conformance.Member(m.Result, path...); v != nil {
+			settings = v
+		}
+	}
+	for _, path := range [][]string{{"_meta", protocol.MetaKey}, {"key"}} {
+		if v := conformance.Member(m.Result, path...); v != nil {
+			key = v
+		}
+	}
+	return settings, key
+}
+
+func (o *outerLeg) verify(settings, key jsontext.Value, nonce []byte, now time.Time) *protocol.Error {
+	var e *protocol.Error
+	var s *protocol.Settings
+	var err error
+	if settings == nil { // an unknown-key error: those of before
+		return &protocol.Error{Reason: protocol.UnknownKey}
+	}
+	if s, err = protocol.ParseSettings(settings); err != nil {
+		errors.As(err, &e)
+		return e
+	}
+	text, _ := jsonrpc.Text(key)
+	object, err := protocol.ParseBase64(text)
+	if err != nil {
+		return &protocol.Error{Reason: protocol.KeyObjectInvalid, Detail: "base64url: " + err.Error()}
+	}
+	peer, err := protocol.VerifyKeyObject(object, protocol.Expect{Identity: o.identity, Anchor: o.anchor, Settings: s, Now: now, Nonce: nonce})
+	if err == nil {
+		_, err = protocol.NewClient(peer, mySettings)
+	}
+	errors.As(err, &e)
+	return e
+}
+
+var mySettings = func() *protocol.Settings {
+	s, err := protocol.NewSettings(protocol.Offer{Carriers: []protocol.Carrier{protocol.Envelope}})
+	if err != nil {
+		panic(err)
+	}
+	return s
+}()

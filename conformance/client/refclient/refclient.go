@@ -1,0 +1,319 @@
+// Package refclient is the client that the suite tests itself with: a small
+// MCP client over the project's own trust layer, and, with a [Flaw], one that
+// breaks a rule. Call [Main].
+//
+// Flaws stand around the trust layer and never in it: they bend what it is
+// given (the peer's answers, the trust anchors) and what becomes of its
+// refusals. A client that "skips a check" is one whose trust layer refused, and
+// which goes on with a key that it should not have accepted.
+package refclient
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/trustedmcp/tmcp/conformance"
+	"github.com/trustedmcp/tmcp/conformance/client"
+	"github.com/trustedmcp/tmcp/internal/jsonrpc"
+	"github.com/trustedmcp/tmcp/internal/sse"
+	"github.com/trustedmcp/tmcp/protocol"
+	"github.com/trustedmcp/tmcp/transport"
+)
+
+const maxAnswer = 8 << 20
+
+// run is one run of the client.
+type run struct {
+	ctx   context.Context
+	url   string
+	env   map[string]string
+	flaw  *Flaw
+	base  *http.Transport
+	outer *outerLeg // what stands below the trust layer; nil without trust
+	http  *http.Client
+
+	legacy  bool
+	session string
+	ids     int
+	partial string // of the last progress notification
+}
+
+// Main is the client with a flaw, or with none.
+func Main(flaw *Flaw) client.Main {
+	if flaw == nil {
+		flaw = &Flaw{}
+	}
+	return func(ctx context.Context, url string, env map[string]string, stdout, stderr io.Writer) int {
+		base := &http.Transport{DisableCompression: true}
+		defer base.CloseIdleConnections()
+		r := &run{ctx: ctx, url: url, env: env, flaw: flaw, base: base, legacy: env["TMCP_ERA"] == string(conformance.Legacy)}
+		r.http = &http.Client{Transport: base}
+		var err error
+		if env["TMCP_TRUST"] == "required" && !flaw.NoTrust {
+			err = r.trust(nil)
+		}
+		var said string
+		if err == nil {
+			said, err = r.converse()
+		}
+		if err != nil {
+			fmt.Fprintln(stderr, err)
+			return 1
+		}
+		out, err := json.Marshal(map[string]string{"echo": said})
+		if err != nil {
+			fmt.Fprintln(stderr, err)
+			return 1
+		}
+		fmt.Fprintf(stdout, "%s\n", out)
+		return 0
+	}
+}
+
+// trust puts the trust layer behind the client. adjust bends its settings.
+func (r *run) trust(adjust func(*transport.ClientConfig)) error {
+	cfg := transport.ClientConfig{Identity: r.env["TMCP_IDENTITY"], Fresh: r.env["TMCP_FRESH"] != "", Pad: r.env["TMCP_PAD"] != "", OuterEra: transport.Modern}
+	if r.legacy {
+		cfg.OuterEra = transport.Legacy
+	}
+	switch r.env["TMCP_CARRIER"] {
+	case "inline":
+		cfg.Carrier = protocol.Inline
+	case "http":
+		cfg.Carrier = protocol.HTTP
+	}
+	if file := r.env["TMCP_CA"]; file != "" {
+		pem, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		pool := x509.NewCertPool()
+		pool.AppendCertsFromPEM(pem)
+		cfg.Anchor = protocol.Roots(pool)
+	} else {
+		pin, err := protocol.ParseThumbprint(r.env["TMCP_PIN"])
+		if err != nil {
+			return err
+		}
+		cfg.Anchor = protocol.Pin(pin)
+	}
+	if adjust != nil {
+		adjust(&cfg)
+	}
+	r.outer = &outerLeg{run: r, identity: cfg.Identity, anchor: cfg.Anchor}
+	if r.flaw.Accepts != nil {
+		var err error
+		if r.outer.gullible, err = newThrowaway(cfg.Identity); err != nil {
+			return err
+		}
+		cfg.Anchor = protocol.AnyOf(cfg.Anchor, protocol.Pin(r.outer.gullible.Identity().Thumbprint()))
+	}
+	rt, err := transport.RoundTripper(r.outer, cfg)
+	if err != nil {
+		return err
+	}
+	r.http = &http.Client{Transport: rt}
+	return nil
+}
+
+// converse lists the tools and calls echo.
+func (r *run) converse() (string, error) {
+	if r.legacy {
+		params := conformance.Obj{"protocolVersion": conformance.LegacyVersion, "capabilities": conformance.Obj{}, "clientInfo": clientInfo}
+		if _, err := r.request("initialize", "", params); err != nil {
+			return "", err
+		}
+		if err := r.notify("notifications/initialized"); err != nil {
+			return "", err
+		}
+	}
+	if _, err := r.request("tools/list", "", conformance.Obj{}); err != nil {
+		return "", err
+	}
+	result, err := r.request("tools/call", "echo", conformance.Obj{"name": "echo", "arguments": conformance.Obj{"text": r.env["TMCP_ECHO"]}})
+	if err != nil {
+		return "", err
+	}
+	items, _ := conformance.Items(conformance.Member(result, "content"))
+	said := ""
+	for _, item := range items {
+		s, _ := conformance.MemberText(item, "text")
+		said += s
+	}
+	return said, nil
+}
+
+var clientInfo = conformance.Obj{"name": "tmcp-conform-refclient", "version": "1"}
+
+// message builds a request of the client's era.
+func (r *run) message(method string, params conformance.Obj, id int) []byte {
+	m := conformance.Obj{"jsonrpc": "2.0", "method": method}
+	if id > 0 {
+		m["id"] = id
+	}
+	if params != nil {
+		meta := conformance.Obj{}
+		if method == "tools/call" {
+			meta["progressToken"] = "p1"
+		}
+		if !r.legacy {
+			meta[conformance.MetaVersion], meta[conformance.MetaCapabilities], meta[conformance.MetaClientInfo] = conformance.ModernVersion, conformance.Obj{}, clientInfo
+		}
+		if len(meta) > 0 {
+			params["_meta"] = meta
+		}
+		m["params"] = params
+	}
+	return conformance.JSON(m)
+}
+
+func (r *run) notify(method string) error {
+	resp, err := r.post(r.http, method, "", r.message(method, nil, 0))
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusAccepted {
+		return fmt.Errorf("%s was answered with HTTP %d", method, resp.StatusCode)
+	}
+	return nil
+}
+
+func (r *run) post(hc *http.Client, method, name string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(r.ctx, http.MethodPost, r.url, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json, text/event-stream")
+	switch {
+	case !r.legacy:
+		req.Header.Set("Mcp-Protocol-Version", conformance.ModernVersion)
+		req.Header.Set("Mcp-Method", method)
+		if name != "" {
+			req.Header.Set("Mcp-Name", name)
+		}
+	case method != "initialize":
+		req.Header.Set("Mcp-Protocol-Version", conformance.LegacyVersion)
+	}
+	if r.session != "" {
+		req.Header.Set("Mcp-Session-Id", r.session)
+	}
+	if r.flaw.Post != nil {
+		r.flaw.Post(r, req)
+	}
+	return hc.Do(req)
+}
+
+// request makes one request and returns its result.
+func (r *run) request(method, name string, params conformance.Obj) (jsontext.Value, error) {
+	r.ids++
+	body := r.message(method, params, r.ids)
+	result, err := r.exchange(r.http, method, name, body)
+	var e *protocol.Error
+	if errors.As(err, &e) && r.flaw.OnRefusal != nil {
+		result, err = r.flaw.OnRefusal(r, e, method, name, body, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !r.flaw.AnyResultType {
+		if t := conformance.Member(result, "resultType"); t != nil && string(t) != `"complete"` {
+			return nil, fmt.Errorf("%s: resultType %s is none that this client knows", method, t)
+		}
+	}
+	if r.flaw.Check != nil {
+		return result, r.flaw.Check(method, result)
+	}
+	return result, nil
+}
+
+func (r *run) exchange(hc *http.Client, method, name string, body []byte) (jsontext.Value, error) {
+	resp, err := r.post(hc, method, name, body)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if id := resp.Header.Get("Mcp-Session-Id"); id != "" {
+		r.session = id
+	}
+	var answer jsontext.Value
+	switch t, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";"); {
+	case t == "application/json":
+		b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		if err != nil {
+			return nil, err
+		}
+		if answer, err = r.take(method, b); err != nil || answer != nil {
+			return answer, err
+		}
+	case t == "text/event-stream" && !r.flaw.NoStreams:
+		return r.stream(method, resp.Body)
+	default:
+		return nil, fmt.Errorf("%s was answered with HTTP %d and content type %q", method, resp.StatusCode, t)
+	}
+	return nil, fmt.Errorf("%s was not answered", method)
+}
+
+// stream reads an event stream to its end, which is the only way to know that
+// nothing was wrong with it; one with that flaw stops at the response.
+func (r *run) stream(method string, body io.Reader) (jsontext.Value, error) {
+	events := sse.NewReader(body, maxAnswer)
+	var result jsontext.Value
+	for {
+		ev, err := events.Next()
+		if result != nil && err != nil {
+			return result, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: the stream ended without an answer: %w", method, err)
+		}
+		if ev.HasComment || len(ev.Data) == 0 && !r.flaw.EventsAreMessages {
+			continue
+		}
+		got, err := r.take(method, ev.Data)
+		if err != nil {
+			return nil, err
+		}
+		if got != nil {
+			if r.flaw.StopsAtResponse {
+				return got, nil
+			}
+			result = bytes.Clone(got)
+		}
+	}
+}
+
+// take reads one message of an answer: the result of the request, nil for
+// something else, or the error.
+func (r *run) take(method string, b []byte) (jsontext.Value, error) {
+	m, err := jsonrpc.Parse(b, jsonrpc.Limits{})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", method, err)
+	}
+	switch {
+	case m.Method != "":
+		if s, ok := conformance.MemberText(m.Params, "message"); ok {
+			r.partial = s
+		}
+		return nil, nil
+	case m.Error != nil:
+		reason, _ := conformance.MemberText(m.Error, "data", "reason")
+		return nil, fmt.Errorf("%s: error %s: %w", method, m.Error, &protocol.Error{Reason: protocol.Reason(reason)})
+	}
+	return m.Result, nil
+}
+
+// plain is a client without the trust layer, for clients that give up trust.
+func (r *run) plain() *http.Client { return &http.Client{Transport: r.base, Timeout: 5 * time.Second} }
