@@ -173,11 +173,18 @@ func (a *answerWriter) finish() {
 		a.answerTooLarge()
 	case a.stream || len(a.body) == 0:
 		a.seal(protocol.Content{Kind: protocol.KindEnd}, true)
-	case isType(a.header, typeJSON):
+	case isType(a.header, typeJSON) && (a.status < 400 || isMessage(a.body)):
+		// With an error status some SDKs send JSON that is no JSON-RPC.
 		a.seal(protocol.Content{Kind: protocol.KindMessage, Body: a.body}, true)
 	default:
 		a.seal(protocol.Content{Kind: protocol.KindRaw, Body: a.body}, true)
 	}
+}
+
+// isMessage reports whether body is one JSON-RPC message.
+func isMessage(body []byte) bool {
+	_, err := jsonrpc.Parse(body, jsonrpc.Limits{MaxBytes: len(body)})
+	return err == nil
 }
 
 // answerTooLarge says inside the seal that the answer can't be had.
