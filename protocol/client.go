@@ -107,10 +107,11 @@ func (c *Client) SealAgain(old *Call, content Content, outer Outer, now time.Tim
 	// Always the first seal: a chain of names could be broken by delivering its
 	// ends and holding back its middle.
 	// TMCP-8.5-1: A client that gets `unknown-context` MUST seal the message afresh, cold, with
-	// `retry-of` set to the ctx-id and seq under which it was sealed first.
+	// `retry-of` set to the ctx-id and seq under which it was sealed first, and the exp of the key
+	// object that it was sealed to then.
 	content.Meta.RetryOf = old.retryOf
 	if old.retryOf == nil {
-		content.Meta.RetryOf = &RetryOf{old.ctx.keys.id, old.seq}
+		content.Meta.RetryOf = &RetryOf{old.ctx.keys.id, old.seq, old.client.peer.c.expires}
 	}
 	return c.seal(content, outer, true, now)
 }

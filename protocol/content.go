@@ -3,6 +3,7 @@ package protocol
 import (
 	"bytes"
 	"regexp"
+	"time"
 	"unicode/utf8"
 
 	"github.com/trustedmcp/tmcp/internal/dcbor"
@@ -52,11 +53,12 @@ type Field struct {
 	Value []byte
 }
 
-// RetryOf names an earlier seal of the same message, so that a server which
-// saw it can refuse to run it twice.
+// RetryOf names the first seal of the same message, so that a server which saw
+// it can refuse to run it twice, and says until when a server can know.
 type RetryOf struct {
 	Context ContextID
 	Seq     uint64
+	Expires time.Time // when the key object that it was sealed to expires
 }
 
 // Field returns the value of the first field of that lower-case name.
@@ -107,9 +109,10 @@ func (m *Meta) append(b []byte) []byte {
 		b = dcbor.AppendText(append(b, 7), m.EventName)
 	}
 	if m.RetryOf != nil {
-		b = dcbor.AppendArray(append(b, 8), 2)
+		b = dcbor.AppendArray(append(b, 8), 3)
 		b = dcbor.AppendBytes(b, m.RetryOf.Context[:])
 		b = dcbor.AppendUint(b, m.RetryOf.Seq)
+		b = dcbor.AppendUint(b, uint64(max(m.RetryOf.Expires.Unix(), 0)))
 	}
 	if m.Stream {
 		b = dcbor.AppendBool(append(b, 9), true)
@@ -263,12 +266,13 @@ func (m *Meta) read(r *dcbor.Reader) {
 		case 7:
 			m.EventName = r.Text()
 		case 8:
-			r.ArrayN(2)
+			r.ArrayN(3)
 			m.RetryOf = &RetryOf{}
 			copy(m.RetryOf.Context[:], r.BytesN(len(ContextID{})))
 			if m.RetryOf.Seq = r.Uint(); m.RetryOf.Seq > maxSeq {
 				r.Fail("retry-of: a seq beyond its range")
 			}
+			m.RetryOf.Expires = seconds(r)
 		case 9:
 			if m.Stream = r.Bool(); r.Err() == nil && !m.Stream {
 				r.Fail("key 9 is true or absent")

@@ -242,6 +242,11 @@ func badContent(err error) error {
 // first seal or a retry, uses its name up, and the others are refused. It is
 // called once for each open frame that names one.
 func (s *Server) settleRetry(of RetryOf, now time.Time) error {
+	// TMCP-8.5-9: A server MUST answer a `retry-of` whose exp lies 60 seconds or more in the past
+	// with `replayed`: what it knew of the first seal went with the key.
+	if !now.Before(of.Expires.Add(grace)) {
+		return fail(Replayed, "a retry of a message that was sealed to a key object which expired at %s: whether that ran is not known any more", stamp(of.Expires))
+	}
 	if ctx, _ := s.find(of.Context, now); ctx != nil {
 		ctx.mu.Lock()
 		defer ctx.mu.Unlock()

@@ -57,7 +57,7 @@ func TestRetryOfCannotResetAWindow(t *testing.T) {
 	for _, seq := range []uint64{1<<64 - 1, 1<<64 - 2, 1 << 48, 1<<48 - 1} {
 		stranger := must(protocol.NewClient(p.peer, p.client.Settings()))
 		c := message("x")
-		c.Meta.RetryOf = &protocol.RetryOf{Context: call.Context(), Seq: seq}
+		c.Meta.RetryOf = &protocol.RetryOf{Context: call.Context(), Seq: seq, Expires: p.peer.Expires()}
 		_, bad, err := stranger.Seal(c, envelope, t0)
 		if err == nil {
 			if _, err = p.server.Open(bad, envelope, t0); err == nil {
@@ -221,4 +221,38 @@ func TestRetryAndFirstExcludeEachOther(t *testing.T) {
 			wantReason(t, err, protocol.Replayed)
 		}
 	}
+}
+
+// When what the server knew of the first seal is gone with its key, a retry of
+// it that was held back must not run: the first may have.
+func TestRetryIsRefusedOnceItsFirstSealIsForgotten(t *testing.T) {
+	p := newPair(t)
+	first, frame, err := p.client.Seal(message("transfer"), envelope, t0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.server.Open(frame, envelope, t0); err != nil {
+		t.Fatal(err) // it ran, and its answer was held back
+	}
+	later := t0.Add(6 * time.Minute) // the server has a new key
+	object, _, err := p.server.KeyObject(later)
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer, err := protocol.VerifyKeyObject(object, protocol.Expect{
+		Identity: uri, Anchor: protocol.Pin(p.server.Identity().Thumbprint()), Settings: p.peer.Settings(), Now: later})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := must(protocol.NewClient(peer, p.client.Settings()))
+	_, retry, err := client.SealAgain(first, message("transfer"), envelope, later)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := p.peer.Expires().Add(time.Minute) // with the first key, its contexts
+	_, err = p.server.Open(retry, envelope, gone)
+	wantReason(t, err, protocol.Replayed)
+	// One second earlier the server still knows that the first seal ran.
+	_, err = p.server.Open(retry, envelope, gone.Add(-time.Second))
+	wantReason(t, err, protocol.Replayed)
 }

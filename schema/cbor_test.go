@@ -189,7 +189,7 @@ func cborCases() []cborCase {
 	add("answer-frame", "n too large", a(at(later, 3, u(1<<32))...), "/3")
 
 	// Content.
-	meta := []item{u(1), u(202), u(2), a(a(s("accept"), b(3))), u(3), s("/mcp"), u(4), s("POST"), u(5), s("id"), u(6), u(500), u(7), s("message"), u(8), a(b(16), u(4)), u(9), yes, u(99), nul}
+	meta := []item{u(1), u(202), u(2), a(a(s("accept"), b(3))), u(3), s("/mcp"), u(4), s("POST"), u(5), s("id"), u(6), u(500), u(7), s("message"), u(8), a(b(16), u(4), u(1e9)), u(9), yes, u(99), nul}
 	add("content", "all of meta", a(u(1), m(meta...), b(5), b(9)), "ok")
 	add("content", "least", a(u(7), m(), b(0)), "ok")
 	add("content", "kind 0", a(u(0), m(), b(0)), "/0")
@@ -202,7 +202,7 @@ func cborCases() []cborCase {
 	for k, bad := range map[uint64]struct {
 		v  item
 		at string
-	}{1: {u(99), "/1/1"}, 2: {a(a(s("x"))), "/1/2/0"}, 3: {b(1), "/1/3"}, 4: {u(1), "/1/4"}, 5: {nul, "/1/5"}, 6: {s("1"), "/1/6"}, 7: {u(1), "/1/7"}, 8: {a(b(15), u(1)), "/1/8/0"}, 9: {no, "/1/9"}} {
+	}{1: {u(99), "/1/1"}, 2: {a(a(s("x"))), "/1/2/0"}, 3: {b(1), "/1/3"}, 4: {u(1), "/1/4"}, 5: {nul, "/1/5"}, 6: {s("1"), "/1/6"}, 7: {u(1), "/1/7"}, 8: {a(b(15), u(1), u(2)), "/1/8/0"}, 9: {no, "/1/9"}} {
 		add("content", "meta "+itoa(int64(k)), a(u(1), m(with(meta, u(k), bad.v)...), b(0)), bad.at)
 	}
 	add("content", "meta with a text key", a(u(1), m(s("x"), u(1)), b(0)), "/1/x")

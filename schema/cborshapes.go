@@ -72,7 +72,7 @@ var (
 		{key: 5, s: text},
 		{key: 6, s: unsigned},
 		{key: 7, s: text},
-		{key: 8, s: tuple([]shape{ctxID, sequence})},
+		{key: 8, s: tuple([]shape{ctxID, sequence, unsigned})},
 		{key: 9, s: isTrue},
 	}, mUint)
 )

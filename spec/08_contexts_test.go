@@ -3,6 +3,7 @@ package spec_test
 import (
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/trustedmcp/tmcp/protocol"
 )
@@ -218,7 +219,7 @@ func TestRetryFarAhead(t *testing.T) {
 	w.open(s, used)
 	for seq, bad := range map[uint64]bool{1025: false, 1026: true, 1<<48 - 1: true} {
 		content := msg(ping)
-		content.Meta.RetryOf = &protocol.RetryOf{Context: victim.Context(), Seq: seq}
+		content.Meta.RetryOf = &protocol.RetryOf{Context: victim.Context(), Seq: seq, Expires: w.now.Add(time.Hour)}
 		_, frame, err := w.client(s).Seal(content, envelope, w.now)
 		w.ok(err)
 		if bad {

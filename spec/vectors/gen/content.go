@@ -19,9 +19,9 @@ func contentVectors() {
 	good("http-head", req, "A request of the HTTP carrier.", 5, m{3: "/mcp?a=b", 4: "POST"}, "{}")
 	good("event", req, "An SSE event.", 1, m{5: "42", 6: 3000, 7: "message"}, "{}")
 	good("retry-zero", req, "An SSE retry of 0 ms is not an absent one.", 1, m{6: 0}, "{}")
-	good("retry-of", "TMCP-8.5-1", "This message was sealed before.", 1, m{8: a{seed("ctx")[:16], 5}}, "{}")
+	good("retry-of", "TMCP-8.5-1", "This message was sealed before.", 1, m{8: a{seed("ctx")[:16], 5, t0 + 600}}, "{}")
 	good("event-stream", req, "The inner answer is an event stream.", 1, m{9: true}, "{}")
-	good("all", req, "Every key of meta.", 1, m{1: 200, 2: a{a{"x-a", []byte("1")}}, 3: "/", 4: "GET", 5: "1", 6: 1, 7: "n", 8: a{make([]byte, 16), 1 << 47}, 9: true}, "{}")
+	good("all", req, "Every key of meta.", 1, m{1: 200, 2: a{a{"x-a", []byte("1")}}, 3: "/", 4: "GET", 5: "1", 6: 1, 7: "n", 8: a{make([]byte, 16), 1 << 47, t0 + 600}, 9: true}, "{}")
 	good("padding", "TMCP-6.7-1", "Padding.", 1, m{}, "{}", make([]byte, 20))
 	good("body-not-utf8", "TMCP-6.6-1", "Bytes are untouched, even those that are no text.", 1, m{}, "\xff\x00\xfe")
 
@@ -75,8 +75,8 @@ func contentVectors() {
 	bad("field-value-nul", r7, "A value with NUL.", fields("a", []byte("1\x00")))
 	bad("target-bytes", r3, "A target as bytes.", meta(m{3: []byte("/")}))
 	bad("target-not-utf8", dc, "A target that is not UTF-8.", meta(raw{0xa1, 3, 0x62, '/', 0xff}))
-	bad("retry-of-seq", "TMCP-6.4-2", "A seq beyond its range.", meta(m{8: a{make([]byte, 16), uint64(1) << 48}}))
-	bad("retry-of-short", r3, "A context id of 15 bytes.", meta(m{8: a{make([]byte, 15), 0}}))
-	bad("retry-of-triple", r3, "retry-of of three items.", meta(m{8: a{make([]byte, 16), 0, 0}}))
+	bad("retry-of-seq", "TMCP-6.4-2", "A seq beyond its range.", meta(m{8: a{make([]byte, 16), uint64(1) << 48, t0 + 600}}))
+	bad("retry-of-short", r3, "A context id of 15 bytes.", meta(m{8: a{make([]byte, 15), 0, t0 + 600}}))
+	bad("retry-of-pair", r3, "retry-of without the exp of the first seal's key object.", meta(m{8: a{make([]byte, 16), 0}}))
 	bad("event-stream-false", r3, "false is written by absence: one value, one encoding.", meta(m{9: false}))
 }

@@ -85,7 +85,7 @@ func outerTool(name string, digest []byte) obj {
 
 func rev(r string) func(*session)     { return func(c *session) { c.revision = r } }
 func second(c *session)               { c.which = "b" }
-func retryOf(ctx []byte, seq any) any { return m{8: a{ctx, seq}} }
+func retryOf(ctx []byte, seq any) any { return m{8: a{ctx, seq, t0 + 600}} }
 
 func requestVectors() {
 	hybrid, plain := newSession(1), newSession(2)
