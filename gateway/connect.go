@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/trustedmcp/tmcp/gateway/bridge"
 	"github.com/trustedmcp/tmcp/internal/jsonrpc"
@@ -79,7 +80,7 @@ func Connect(ctx context.Context, cfg ConnectConfig, listen string, ready func(u
 	// itself. Under the http carrier the far end sees the client's Host too, but
 	// what judges it there may be nothing, and a web page is stopped here only.
 	opts := bridge.ReverseOptions{
-		Upstream: cfg.URL, Transport: rt, Logger: cfg.Logger, RewriteHost: cfg.Carrier != protocol.HTTP,
+		Upstream: cfg.URL, Transport: noRedirects{rt}, Logger: cfg.Logger, RewriteHost: cfg.Carrier != protocol.HTTP,
 		Limits: jsonrpc.Limits{MaxBytes: cfg.MaxMessage}, Guard: &guard,
 	}
 	rev, err := bridge.NewReverse(opts)
@@ -103,6 +104,24 @@ func ConnectStdio(ctx context.Context, cfg ConnectConfig, in io.Reader, out io.W
 	return bridge.Pump(ctx, in, out, bridge.PumpOptions{
 		URL: cfg.URL, Transport: rt, Logger: cfg.Logger, Limits: jsonrpc.Limits{MaxBytes: cfg.MaxMessage},
 	})
+}
+
+// noRedirects fails answers that send the client to another origin: it would
+// go there past the trust layer, and say in plaintext what it has sealed here.
+type noRedirects struct{ next http.RoundTripper }
+
+func (t noRedirects) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := t.next.RoundTrip(req)
+	if err != nil || resp.Header.Get("Location") == "" || resp.StatusCode/100 != 3 {
+		return resp, err
+	}
+	to := resp.Header.Get("Location")
+	u, perr := url.Parse(to)
+	if perr == nil && u.Scheme == "" && u.Host == "" && !strings.HasPrefix(to, "//") && !strings.Contains(to, `\`) {
+		return resp, nil
+	}
+	_ = resp.Body.Close()
+	return nil, fmt.Errorf("it redirects (HTTP status %d) to %.200q, where a client would go unsealed; let it serve its own URL, or connect to that one", resp.StatusCode, to)
 }
 
 // withHeader adds fields to what is sent, outside the seal.

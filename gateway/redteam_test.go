@@ -30,23 +30,7 @@ func TestWebPagesDoNotGetThroughConnect(t *testing.T) {
 				w.Write(jsonrpc.Response(m.ID, []byte(`{"resultType":"complete","content":[]}`)))
 			}))
 			t.Cleanup(upstream.Close)
-			ctx, cancel := context.WithCancel(t.Context())
-			ended := make(chan error, 2)
-			serving := make(chan gateway.Serving, 1)
-			go func() {
-				ended <- gateway.Serve(ctx, gateway.ServeConfig{Listen: "127.0.0.1:0", Upstream: upstream.URL}, func(s gateway.Serving) { serving <- s })
-			}()
-			s := <-serving
-			local := make(chan string, 1)
-			go func() {
-				ended <- gateway.Connect(ctx, gateway.ConnectConfig{URL: s.URL, Anchor: protocol.Pin(s.Identity.Thumbprint()), Carrier: carrier}, "127.0.0.1:0", func(u string) { local <- u })
-			}()
-			at := <-local
-			t.Cleanup(func() {
-				cancel()
-				<-ended
-				<-ended
-			})
+			at := redConnect(t, upstream.URL, carrier)
 			u, err := url.Parse(at)
 			if err != nil {
 				t.Fatal(err)
@@ -91,4 +75,59 @@ func TestWebPagesDoNotGetThroughConnect(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A redirect by the server behind is not passed on to the client: it would
+// follow it past the trust layer, and send the call again in plaintext.
+func TestConnectPassesNoRedirectOn(t *testing.T) {
+	var leaked atomic.Int64
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if b, _ := io.ReadAll(r.Body); strings.Contains(string(b), "secret") {
+			leaked.Add(1)
+		}
+	}))
+	t.Cleanup(elsewhere.Close)
+	for _, to := range []string{elsewhere.URL + "/mcp/", "//" + strings.TrimPrefix(elsewhere.URL, "http://") + "/mcp/", `/\` + strings.TrimPrefix(elsewhere.URL, "http://")} {
+		for _, carrier := range []protocol.Carrier{protocol.Envelope, protocol.HTTP} {
+			upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Location", to) // as servers do that want a slash at the end
+				w.WriteHeader(http.StatusTemporaryRedirect)
+			}))
+			t.Cleanup(upstream.Close)
+			at := redConnect(t, upstream.URL, carrier)
+			resp, err := http.Post(at, "application/json", strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"secret"}}`))
+			if err == nil {
+				if resp.StatusCode != http.StatusBadGateway || resp.Header.Get("Location") != "" {
+					t.Errorf("%v, %s: status %d, Location %q", carrier, to, resp.StatusCode, resp.Header.Get("Location"))
+				}
+				resp.Body.Close()
+			}
+			if leaked.Load() != 0 {
+				t.Fatalf("%v: the client followed %s, and the call left in plaintext", carrier, to)
+			}
+		}
+	}
+}
+
+// redConnect is the local end of a gateway pair before upstream.
+func redConnect(t *testing.T, upstream string, carrier protocol.Carrier) string {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 2)
+	serving := make(chan gateway.Serving, 1)
+	go func() {
+		ended <- gateway.Serve(ctx, gateway.ServeConfig{Listen: "127.0.0.1:0", Upstream: upstream}, func(s gateway.Serving) { serving <- s })
+	}()
+	s := <-serving
+	local := make(chan string, 1)
+	go func() {
+		ended <- gateway.Connect(ctx, gateway.ConnectConfig{URL: s.URL, Anchor: protocol.Pin(s.Identity.Thumbprint()), Carrier: carrier}, "127.0.0.1:0", func(u string) { local <- u })
+	}()
+	at := <-local
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+		<-ended
+	})
+	return at
 }
