@@ -1,6 +1,7 @@
 package core
 
 import (
+	"net/http"
 	"strings"
 
 	"github.com/trustedmcp/tmcp/conformance"
@@ -316,6 +317,10 @@ func originCase(e conformance.Era, name string, n int, page, title, about string
 			r := s.Do(c)
 			if header["Host"] == "" && r.Status == 200 {
 				t.Weakness("the request was served: the server takes any origin for valid, or does not look at it")
+			}
+			if header["Host"] != "" && r.Status == http.StatusMisdirectedRequest && (r.Answer == nil || r.Answer.Result == nil) {
+				// RFC 9110, section 15.5.20: the Host is refused, before Origin is read.
+				t.Weakness("the HTTP status is 421: the server refuses the Host, and MCP asks for 403 for the Origin")
 			}
 			refusedStatus(t, r, 403)
 		},
