@@ -116,7 +116,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 		}
 		cfg.Settings = s
 	}
-	// TMCP-4.2-4: The member `suites` MUST be present and list `mlkem768x25519-sha256-aes256gcm`.
+	// TMCP-4.2-4: The member `suites` MUST be present, and a server's MUST list `mlkem768x25519-sha256-aes256gcm`.
 	// TMCP-6.1-1: An implementation MUST support suite 1.
 	if !slices.Contains(cfg.Settings.offer.Suites, SuiteHybrid) {
 		return nil, fail(NoOverlap, "a server's settings must list the mandatory suite %v", SuiteHybrid)

@@ -152,7 +152,7 @@ func TestRevisionOfContext(t *testing.T) {
 
 // TMCP-4.2-2: The member `profiles` MUST be present and name at least `identity`
 // TMCP-4.2-3: The member `carriers` MUST be present.
-// TMCP-4.2-4: The member `suites` MUST be present and list `mlkem768x25519-sha256-aes256gcm`.
+// TMCP-4.2-4: The member `suites` MUST be present, and a server's MUST list `mlkem768x25519-sha256-aes256gcm`.
 // TMCP-12.1-3: An implementation of this extension MUST support profile `identity`.
 // TMCP-12.1-4: An implementation of profile `identity` MUST support the carrier `envelope`.
 // TMCP-11.1-1: The mode of an implementation that was configured for this extension MUST be `required` unless its operator chose otherwise.
