@@ -100,8 +100,11 @@ func (a *answerWriter) seal(c protocol.Content, final bool) {
 		c.Meta.Fields, c.Meta.Stream = a.fields, a.stream
 	}
 	a.done = final
-	sealed, err := a.req.Seal(nil, c, final)
+	buf := getBuffer()
+	defer putBuffer(buf)
+	sealed, err := a.req.Seal((*buf)[:0], c, final)
 	if err == nil {
+		*buf = sealed
 		err = a.sink.frame(sealed, final)
 	}
 	if err != nil {

@@ -219,7 +219,7 @@ func (x *exchange) callInline(m *jsonrpc.Message) (*http.Response, error) {
 			if l == nil || tool == nil {
 				learned, fresh, err := x.attestInline(name)
 				var e *protocol.Error
-				if errors.As(err, &e) && e.Reason == protocol.TrustMissing && x.rt.cfg.Mode == protocol.ModePreferred && call == nil {
+				if errors.As(err, &e) && e.Reason == protocol.TrustMissing && x.rt.cfg.Mode == protocol.ModePreferred && call == nil && !x.ep.offered.Load() {
 					return x.plaintext()
 				}
 				if err != nil {

@@ -65,48 +65,56 @@ type endpoint struct {
 	mu    sync.Mutex
 	cur   *link
 	fetch *fetch // under way, or nil
+	told  int    // how often a server said that what we have of it is over
 }
 
 type fetch struct {
 	done chan struct{}
+	told int
 	link *link
 	err  error
 }
 
 // link returns the current link, waiting for a fetch when there is none.
 func (e *endpoint) link(ctx context.Context, forward http.Header) (*link, error) {
-	e.mu.Lock()
-	now := e.rt.clock()
-	if l := e.cur; l != nil && now.Before(l.expires) {
-		if !now.Before(l.refreshAt) && e.fetch == nil {
+	for {
+		e.mu.Lock()
+		now := e.rt.clock()
+		if l := e.cur; l != nil && now.Before(l.expires) {
+			if !now.Before(l.refreshAt) && e.fetch == nil {
+				e.start(forward)
+			}
+			e.mu.Unlock()
+			return l, nil
+		}
+		if e.fetch == nil {
 			e.start(forward)
 		}
+		f := e.fetch
+		old := f.told != e.told // it began before a server said that our key is none of its own
 		e.mu.Unlock()
-		return l, nil
-	}
-	if e.fetch == nil {
-		e.start(forward)
-	}
-	f := e.fetch
-	e.mu.Unlock()
-	select {
-	case <-f.done:
-		return f.link, f.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if !old {
+			return f.link, f.err
+		}
 	}
 }
 
 // start begins a fetch. e.mu is held.
 func (e *endpoint) start(forward http.Header) {
-	f := &fetch{done: make(chan struct{})}
+	f := &fetch{done: make(chan struct{}), told: e.told}
 	e.fetch = f
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
 		defer cancel()
 		f.link, f.err = e.open(ctx, forward)
 		e.mu.Lock()
-		if f.err == nil {
+		// What a server told meanwhile is newer than what this fetch began with.
+		if f.err == nil && e.told == f.told {
 			e.cur = f.link
 		}
 		e.fetch = nil
@@ -119,6 +127,7 @@ func (e *endpoint) start(forward http.Header) {
 func (e *endpoint) drop(l *link) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.told++
 	if e.cur == l {
 		e.cur = nil
 	}
@@ -138,9 +147,8 @@ func (e *endpoint) replace(l *link, object []byte) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.cur == l {
-		e.cur = e.newLink(client, l.version, l.session)
-	}
+	e.told++
+	e.cur = e.newLink(client, l.version, l.session)
 }
 
 func (e *endpoint) newLink(client *protocol.Client, version, session string) *link {

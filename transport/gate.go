@@ -172,6 +172,15 @@ func (h *handler) passPlaintext(w http.ResponseWriter, r *http.Request, body []b
 		in.Header = r.Header
 		in = in.WithContext(r.Context())
 	}
+	if m != nil && fromTrustLayer(m) {
+		// It wants nothing of the server behind, and would leave a session open there.
+		if m.Method == "initialize" {
+			h.answerInitialize(w, m)
+		} else if h.checkOuter(w, r, m) {
+			h.answerDiscover(w, m)
+		}
+		return
+	}
 	if m == nil || m.Method != "server/discover" && m.Method != "initialize" || !m.IsRequest() {
 		name := ""
 		if m != nil {
@@ -205,6 +214,21 @@ func (h *handler) passPlaintext(w http.ResponseWriter, r *http.Request, body []b
 	}
 	w.WriteHeader(rec.code())
 	w.Write(rec.rewriteEvent(m.ID, jsonrpc.Response(m.ID, offer)))
+}
+
+// fromTrustLayer reports whether a discover or initialize opens the outer leg of
+// a client's trust layer, rather than a conversation.
+func fromTrustLayer(m *outer) bool {
+	switch {
+	case !m.IsRequest():
+		return false
+	case m.Method == "initialize":
+		return jsonrpc.Get(m.Params, "capabilities", "extensions", protocol.ExtensionID) != nil &&
+			string(jsonrpc.Get(m.Params, "clientInfo")) == outerName
+	case m.Method == "server/discover":
+		return m.announced() != nil && string(jsonrpc.Get(m.meta, metaClientInfo)) == outerName
+	}
+	return false
 }
 
 // offer adds the extension and the key to a discover or initialize result.

@@ -13,9 +13,10 @@ import (
 // sealed is a server behind a trust layer on a real socket, and what a client
 // needs to trust it.
 type sealed struct {
-	url    string
-	anchor protocol.Anchor
-	server *httptest.Server
+	url      string
+	anchor   protocol.Anchor
+	server   *httptest.Server
+	identity *protocol.Identity
 }
 
 // serve puts trust in front of inner. wrap, if not nil, stands before the trust
@@ -42,7 +43,7 @@ func serve(t testing.TB, inner http.Handler, cfg transport.ServerConfig, wrap fu
 		srv.Close()
 		closer.Close()
 	})
-	return &sealed{url: url, anchor: protocol.Pin(id.Thumbprint()), server: srv}
+	return &sealed{url: url, anchor: protocol.Pin(id.Thumbprint()), server: srv, identity: id}
 }
 
 func (s *sealed) client(t testing.TB, cfg transport.ClientConfig) *http.Client {

@@ -3,7 +3,9 @@ package transport
 import (
 	"bytes"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/trustedmcp/tmcp/internal/jsonrpc"
 	"github.com/trustedmcp/tmcp/internal/sse"
@@ -102,47 +104,50 @@ type frameSink interface {
 // envelopeSink answers trust/call: one frame as a JSON answer, more as an event
 // stream whose last event is the response.
 type envelopeSink struct {
-	w       http.ResponseWriter
-	id      jsonrpc.ID
-	stream  bool
-	buf     []byte
-	waiting bool // written, not flushed
+	w      http.ResponseWriter
+	id     jsonrpc.ID
+	stream bool
 }
 
 func (s *envelopeSink) frame(sealed []byte, final bool) error {
-	size := b64.EncodedLen(len(sealed)) + len(s.id) + 128
-	if !final {
+	buf := getBuffer()
+	defer putBuffer(buf)
+	b := slices.Grow((*buf)[:0], b64.EncodedLen(len(sealed))+len(s.id)+128)
+	switch {
+	case !final:
 		s.begin()
-		b := append(s.take(size), "data: {\"jsonrpc\":\"2.0\",\"method\":\""+protocol.MethodFrame+"\",\"params\":{\"frame\":\""...)
+		b = append(b, "data: {\"jsonrpc\":\"2.0\",\"method\":\""+protocol.MethodFrame+"\",\"params\":{\"frame\":\""...)
 		b = append(b64.AppendEncode(b, sealed), "\"}}\n\n"...)
-		return s.write(b)
+	default:
+		if s.stream {
+			b = append(b, "data: "...)
+		} else {
+			s.w.Header().Set("Content-Type", typeJSON)
+			s.w.Header().Set("Cache-Control", "no-store")
+		}
+		b = append(append(append(b, `{"jsonrpc":"2.0","id":`...), s.id...), `,"result":{"resultType":"complete","frame":"`...)
+		b = append(b64.AppendEncode(b, sealed), `"}}`...)
+		if s.stream {
+			b = append(b, "\n\n"...)
+		}
 	}
-	b := s.take(size)
-	if s.stream {
-		b = append(b, "data: "...)
-	}
-	b = append(append(append(b, `{"jsonrpc":"2.0","id":`...), s.id...), `,"result":{"resultType":"complete","frame":"`...)
-	b = append(b64.AppendEncode(b, sealed), `"}}`...)
-	if s.stream {
-		b = append(b, "\n\n"...)
-	} else {
-		s.w.Header().Set("Content-Type", typeJSON)
-		s.w.Header().Set("Cache-Control", "no-store")
-	}
-	return s.write(b)
-}
-
-func (s *envelopeSink) take(n int) []byte {
-	if cap(s.buf) < n {
-		s.buf = make([]byte, 0, n)
-	}
-	return s.buf[:0]
-}
-
-func (s *envelopeSink) write(b []byte) error {
-	s.buf = b[:0]
+	*buf = b
 	_, err := s.w.Write(b)
 	return err
+}
+
+// buffers hold what is sealed already, on its way out. They never hold plaintext.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxKept is the size of a buffer that is worth keeping.
+const maxKept = 256 << 10
+
+func getBuffer() *[]byte { return buffers.Get().(*[]byte) }
+
+func putBuffer(b *[]byte) {
+	if cap(*b) <= maxKept {
+		buffers.Put(b)
+	}
 }
 
 func (s *envelopeSink) begin() {

@@ -37,6 +37,10 @@ func newLines(p Pipe, max int) *lines {
 	return &lines{in: bufio.NewReaderSize(p.In, 64<<10), max: max, out: p.Out}
 }
 
+// errLongLine is returned by [lines.next] for a line over the limit. The line
+// was skipped, and the next one can be read.
+var errLongLine = protocol.Errorf(protocol.TooLarge, "a line over the size limit was skipped")
+
 // next returns the next line that is not empty, without its end. It is valid
 // until the next call. A last line without a line end is truncated, and lost.
 func (l *lines) next() ([]byte, error) {
@@ -44,7 +48,13 @@ func (l *lines) next() ([]byte, error) {
 	for {
 		part, err := l.in.ReadSlice('\n')
 		if len(long)+len(part) > l.max {
-			return nil, protocol.Errorf(protocol.TooLarge, "a line of more than %d bytes", l.max)
+			for errors.Is(err, bufio.ErrBufferFull) {
+				_, err = l.in.ReadSlice('\n')
+			}
+			if err != nil {
+				return nil, err
+			}
+			return nil, errLongLine
 		}
 		if errors.Is(err, bufio.ErrBufferFull) {
 			long = append(long, part...)

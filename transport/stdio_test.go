@@ -46,7 +46,7 @@ func newWire() wire {
 }
 
 // stdioPair connects an SDK client with an SDK server over pipes, sealed between.
-func stdioPair(t *testing.T, server *mcp.Server, client *mcp.Client, era transport.Era, version string) (*mcp.ClientSession, [2]*tap) {
+func stdioPair(t *testing.T, server *mcp.Server, client *mcp.Client, era transport.Era, mode protocol.Mode, version string) (*mcp.ClientSession, [2]*tap) {
 	t.Helper()
 	id, err := protocol.GenerateIdentity("urn:example:stdio")
 	if err != nil {
@@ -61,13 +61,13 @@ func stdioPair(t *testing.T, server *mcp.Server, client *mcp.Client, era transpo
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		err := transport.StdioClient(ctx, transport.Pipe{In: a.r, Out: b.w}, transport.Pipe{In: d.r, Out: up},
-			transport.ClientConfig{Identity: "urn:example:stdio", Anchor: protocol.Pin(id.Thumbprint()), OuterEra: era})
+			transport.ClientConfig{Identity: "urn:example:stdio", Anchor: protocol.Pin(id.Thumbprint()), OuterEra: era, Mode: mode})
 		if err != nil && ctx.Err() == nil {
 			t.Error("client layer:", err)
 		}
 	})
 	wg.Go(func() {
-		err := transport.StdioServer(ctx, transport.Pipe{In: c.r, Out: down}, transport.Pipe{In: f.r, Out: e.w}, transport.ServerConfig{Identity: id})
+		err := transport.StdioServer(ctx, transport.Pipe{In: c.r, Out: down}, transport.Pipe{In: f.r, Out: e.w}, transport.ServerConfig{Identity: id, Mode: mode})
 		if err != nil && ctx.Err() == nil {
 			t.Error("server layer:", err)
 		}
@@ -89,33 +89,97 @@ func stdioPair(t *testing.T, server *mcp.Server, client *mcp.Client, era transpo
 func TestStdio(t *testing.T) {
 	for _, version := range []string{"2025-11-25", "2026-07-28"} {
 		for _, era := range []transport.Era{transport.Modern, transport.Legacy} {
-			t.Run(version+"/outer-"+string(era), func(t *testing.T) {
-				progress := make(chan string, 16)
-				client := mcp.NewClient(&mcp.Implementation{Name: "c", Version: "1"}, &mcp.ClientOptions{
-					ProgressNotificationHandler: func(_ context.Context, r *mcp.ProgressNotificationClientRequest) { progress <- r.Params.Message },
+			for _, mode := range []protocol.Mode{protocol.ModeRequired, protocol.ModePreferred} {
+				t.Run(version+"/outer-"+string(era)+"/"+string(mode), func(t *testing.T) {
+					progress := make(chan string, 16)
+					client := mcp.NewClient(&mcp.Implementation{Name: "c", Version: "1"}, &mcp.ClientOptions{
+						ProgressNotificationHandler: func(_ context.Context, r *mcp.ProgressNotificationClientRequest) { progress <- r.Params.Message },
+					})
+					cs, taps := stdioPair(t, fixture(), client, era, mode, version)
+					if got := cs.InitializeResult().ProtocolVersion; got != version {
+						t.Fatalf("revision %s inside the seal, want %s", got, version)
+					}
+					for range 3 {
+						if got := callText(t, cs, "echo", map[string]any{"text": canary}); got != canary {
+							t.Fatalf("echo said %q", got)
+						}
+					}
+					params := &mcp.CallToolParams{Name: "progress", Arguments: map[string]any{"text": canary}, Meta: mcp.Meta{"progressToken": "p1"}}
+					if _, err := cs.CallTool(t.Context(), params); err != nil {
+						t.Fatal(err)
+					}
+					if got := <-progress; got != canary {
+						t.Fatalf("progress said %q", got)
+					}
+					for i, tap := range taps {
+						if tap.contains(canary) || tap.contains("echo") || tap.contains("tools/call") {
+							t.Errorf("direction %d shows plaintext", i)
+						}
+					}
 				})
-				cs, taps := stdioPair(t, fixture(), client, era, version)
-				if got := cs.InitializeResult().ProtocolVersion; got != version {
-					t.Fatalf("revision %s inside the seal, want %s", got, version)
-				}
-				for range 3 {
-					if got := callText(t, cs, "echo", map[string]any{"text": canary}); got != canary {
-						t.Fatalf("echo said %q", got)
-					}
-				}
-				params := &mcp.CallToolParams{Name: "progress", Arguments: map[string]any{"text": canary}, Meta: mcp.Meta{"progressToken": "p1"}}
-				if _, err := cs.CallTool(t.Context(), params); err != nil {
-					t.Fatal(err)
-				}
-				if got := <-progress; got != canary {
-					t.Fatalf("progress said %q", got)
-				}
-				for i, tap := range taps {
-					if tap.contains(canary) || tap.contains("echo") || tap.contains("tools/call") {
-						t.Errorf("direction %d shows plaintext", i)
-					}
-				}
-			})
+			}
 		}
 	}
+}
+
+// Plain peers on a pipe: preferred mode speaks to them, and says so.
+func TestStdioPreferredPlain(t *testing.T) {
+	for _, version := range []string{legacyVersion, modernVersion} {
+		t.Run(version+"/plain-server", func(t *testing.T) {
+			id, err := protocol.GenerateIdentity("urn:x")
+			if err != nil {
+				t.Fatal(err)
+			}
+			a, b, c, d := newWire(), newWire(), newWire(), newWire()
+			var wg sync.WaitGroup
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			wg.Go(func() {
+				if err := transport.StdioClient(ctx, transport.Pipe{In: a.r, Out: b.w}, transport.Pipe{In: d.r, Out: c.w},
+					transport.ClientConfig{Identity: "urn:x", Anchor: protocol.Pin(id.Thumbprint()), Mode: protocol.ModePreferred}); err != nil {
+					t.Error(err)
+				}
+			})
+			wg.Go(func() { fixture().Run(ctx, &mcp.IOTransport{Reader: c.r, Writer: d.w}); d.w.Close() })
+			plainStdio(t, ctx, b.r, a.w, version, "unattested")
+			wg.Wait()
+		})
+		t.Run(version+"/plain-client", func(t *testing.T) {
+			id, err := protocol.GenerateIdentity("urn:x")
+			if err != nil {
+				t.Fatal(err)
+			}
+			a, b, c, d := newWire(), newWire(), newWire(), newWire()
+			var wg sync.WaitGroup
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			wg.Go(func() {
+				if err := transport.StdioServer(ctx, transport.Pipe{In: a.r, Out: b.w}, transport.Pipe{In: d.r, Out: c.w},
+					transport.ServerConfig{Identity: id, Mode: protocol.ModePreferred}); err != nil {
+					t.Error(err)
+				}
+			})
+			wg.Go(func() { fixture().Run(ctx, &mcp.IOTransport{Reader: c.r, Writer: d.w}); d.w.Close() })
+			plainStdio(t, ctx, b.r, a.w, version, nil)
+			wg.Wait()
+		})
+	}
+}
+
+func plainStdio(t *testing.T, ctx context.Context, r io.ReadCloser, w io.WriteCloser, version string, state any) {
+	t.Helper()
+	c := mcp.NewClient(&mcp.Implementation{Name: "c", Version: "1"}, nil)
+	cs, err := c.Connect(ctx, &mcp.IOTransport{Reader: r, Writer: w}, &mcp.ClientSessionOptions{ProtocolVersion: version})
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := cs.CallTool(ctx, &mcp.CallToolParams{Name: "echo", Arguments: map[string]any{"text": canary}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, _ := res.Meta[protocol.MetaStatus].(map[string]any)
+	if got := res.Content[0].(*mcp.TextContent).Text; got != canary || status["state"] != state {
+		t.Errorf("echo said %q, labelled %v", got, status)
+	}
+	cs.Close()
 }

@@ -51,6 +51,7 @@ type stdioClient struct {
 	client, server *lines
 	meta           string
 	gone           chan struct{} // closed when the server's output has ended
+	legacyPeer     bool          // the client opened a legacy conversation (preferred mode); only up uses it
 
 	mu       sync.Mutex
 	ids      uint64
@@ -83,6 +84,11 @@ type clientCall struct {
 func (s *stdioClient) up(ctx context.Context) error {
 	for {
 		line, err := s.client.next()
+		if err == errLongLine {
+			if err = s.client.write(reasonOf(err).Response("")); err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return endOfInput(err)
 		}
@@ -94,6 +100,7 @@ func (s *stdioClient) up(ctx context.Context) error {
 			}
 			continue
 		}
+		s.legacyPeer = s.cfg.Mode == protocol.ModePreferred && (s.legacyPeer || m.Method == "initialize")
 		l, err := s.ready(ctx)
 		if err == nil && l.client == nil {
 			s.see(Event{Kind: EventPlaintext, Method: m.Method})
@@ -215,6 +222,12 @@ func (s *stdioClient) open(ctx context.Context, old *link) (*link, error) {
 	if s.opened && old != nil && old.client != nil || s.cfg.Fresh && s.cfg.OuterEra == Modern {
 		return s.attest(ctx)
 	}
+	if s.cfg.Mode == protocol.ModePreferred {
+		// A server without trust has one conversation on its pipe, which discover or
+		// initialize would open, and in a legacy one anything modern, too; a method
+		// that it doesn't know leaves it alone.
+		return s.attest(ctx)
+	}
 	method, params := "server/discover", `{"_meta":`+s.meta+`}`
 	if s.cfg.OuterEra == Legacy {
 		method, params = "initialize", `{"protocolVersion":"`+revisionLegacy+`","capabilities":`+string(s.cfg.Settings.Capabilities(true))+`,"clientInfo":`+outerName+`}`
@@ -277,7 +290,7 @@ func (s *stdioClient) attest(ctx context.Context) (*link, error) {
 	nonce := make([]byte, 16)
 	rand.Read(nonce)
 	params := `{"nonce":"` + protocol.Base64(nonce) + `"`
-	if s.cfg.OuterEra == Modern {
+	if s.cfg.OuterEra == Modern && !s.legacyPeer {
 		params += `,"_meta":` + s.meta
 	}
 	o, err := s.ask(ctx, protocol.MethodAttest, params+"}")

@@ -43,6 +43,7 @@ func StdioServer(ctx context.Context, client, server Pipe, cfg ServerConfig) err
 type stdioServer struct {
 	h              *handler
 	client, server *lines
+	opening        bool // a trust layer's initialize was answered; only up uses it
 
 	mu       sync.Mutex
 	calls    map[jsonrpc.ID]*stdioCall // by the inner request's id
@@ -63,6 +64,11 @@ type stdioCall struct {
 func (s *stdioServer) up(context.Context) error {
 	for {
 		line, err := s.client.next()
+		if err == errLongLine {
+			if err = s.refuse("", err); err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return endOfInput(err)
 		}
@@ -75,6 +81,8 @@ func (s *stdioServer) up(context.Context) error {
 			err = s.client.write(jsonrpc.ErrorResponse("", bad.Code, bad.Error(), nil))
 		case m.Method == protocol.MethodCall && m.IsRequest():
 			err = s.call(m)
+		case s.ours(m):
+			err = s.answerSelf(line, m)
 		case s.h.mode == protocol.ModePreferred && m.Method != protocol.MethodAttest:
 			err = s.pass(line, m)
 		default:
@@ -84,6 +92,20 @@ func (s *stdioServer) up(context.Context) error {
 			return endOfInput(err)
 		}
 	}
+}
+
+// ours reports whether a plaintext message opens the outer leg of a client's
+// trust layer. The server's own conversation is opened inside the seal, once.
+func (s *stdioServer) ours(m *outer) bool {
+	if fromTrustLayer(m) {
+		s.opening = m.Method == "initialize"
+		return true
+	}
+	if m.Method == "notifications/initialized" && s.opening {
+		s.opening = false
+		return true
+	}
+	return false
 }
 
 // answerSelf answers what the trust layer answers by itself, and refuses the
