@@ -2,6 +2,7 @@
 //
 //	tmcp-conform server URL              a server over Streamable HTTP
 //	tmcp-conform server -- CMD [ARG…]    a server over stdio
+//	tmcp-conform client -- CMD [ARG…]    a client
 //	tmcp-conform relay --client CMD --server URL
 //	tmcp-conform list | explain ID | self-test | diff A.json B.json
 //
@@ -42,7 +43,7 @@ func Main() int {
 		Args: cobra.ArbitraryArgs,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%v", err) })
-	root.AddCommand(serverCommand(), relayCommand(), listCommand(), explainCommand(), selfTestCommand(), diffCommand())
+	root.AddCommand(serverCommand(), clientCommand(), relayCommand(), listCommand(), explainCommand(), selfTestCommand(), diffCommand())
 	err := root.ExecuteContext(ctx)
 	var exit *exitError
 	switch {

@@ -3,9 +3,10 @@ package catalog
 
 import (
 	"github.com/trustedmcp/tmcp/conformance"
-	"github.com/trustedmcp/tmcp/conformance/relay"
+	"github.com/trustedmcp/tmcp/conformance/client"
 	"github.com/trustedmcp/tmcp/conformance/core"
 	"github.com/trustedmcp/tmcp/conformance/identity"
+	"github.com/trustedmcp/tmcp/conformance/relay"
 )
 
 // All returns every case of the suite in report order.
@@ -13,6 +14,7 @@ func All() []conformance.Case {
 	var all []conformance.Case
 	all = append(all, core.Cases()...)
 	all = append(all, identity.Cases()...)
+	all = append(all, client.Cases()...)
 	all = append(all, relay.Cases()...)
 	return all
 }

@@ -154,6 +154,7 @@ type holder struct {
 	mu       sync.Mutex
 	keys     map[uint64]suiteKey
 	objects  map[protocol.Digest]issued // key objects that were handed out
+	ever     map[protocol.Digest]bool   // the same, those that were retired included
 	contexts map[protocol.ContextID]*sealContext
 }
 
@@ -163,7 +164,7 @@ func newHolder(uri string, settings *protocol.Settings) (*holder, error) {
 		return nil, err
 	}
 	h := &holder{uri: uri, identity: key, settings: settings,
-		objects: map[protocol.Digest]issued{}, contexts: map[protocol.ContextID]*sealContext{}}
+		objects: map[protocol.Digest]issued{}, ever: map[protocol.Digest]bool{}, contexts: map[protocol.ContextID]*sealContext{}}
 	return h, h.renew()
 }
 
@@ -236,6 +237,7 @@ func (h *holder) object(nonce []byte, tweak func(*keyObject)) []byte {
 		tweak(o)
 	}
 	b := o.encode()
+	h.ever[keyDigest(b)] = true
 	h.objects[keyDigest(b)] = issued{h.keys, dcbor.NewReader(o.claims[claimExp]).Uint()}
 	return b
 }
@@ -249,5 +251,12 @@ func keyDigest(object []byte) protocol.Digest {
 type errUnknown struct{ reason protocol.Reason }
 
 func (e errUnknown) Error() string { return string(e.reason) }
+
+// made reports whether the holder handed out the object with that digest.
+func (h *holder) made(d protocol.Digest) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ever[d]
+}
 
 func badFrame(format string, args ...any) error { return fmt.Errorf(format, args...) }

@@ -256,6 +256,13 @@ func (r *result) clean() {
 	if sealedTo > 0 {
 		t.Violate("the client sealed a message to a key object that it must refuse")
 	}
+	var suite protocol.Suite
+	r.eachOpen(func(f *protocol.Frame) {
+		if suite != 0 && f.Suite != suite {
+			t.Violate("the client went from %v to %v", suite, f.Suite)
+		}
+		suite = f.Suite
+	})
 	seals := map[string]int{}
 	for _, rec := range r.h.all() {
 		if why := r.leak(rec, t.Era()); why != "" {

@@ -197,8 +197,9 @@ func (h *host) tryOpen(x *exchange) {
 		}
 	}
 	if f, err := protocol.InspectFrame(frame); err == nil && f.Type == 1 {
+		made := h.trust.made(f.KeyDigest)
 		h.mu.Lock()
-		if h.bad[f.KeyDigest] {
+		if h.bad[f.KeyDigest] || !made {
 			h.sealedTo = append(h.sealedTo, f.KeyDigest)
 		}
 		h.mu.Unlock()

@@ -12,6 +12,7 @@ import (
 type Flaw struct {
 	Name string
 
+	NoInitialized     bool // leaves notifications/initialized out
 	NoTrust           bool // ignores the trust variables
 	NoStreams         bool // knows no event streams
 	StopsAtResponse   bool // reads no further than to the response
@@ -26,6 +27,8 @@ type Flaw struct {
 	OnRefusal func(r *run, e *protocol.Error, method, name string, body []byte, err error) (jsontext.Value, error)
 	// Leak bends what the trust layer sends.
 	Leak func(r *run, req *http.Request, body []byte) []byte
+	// Refuses says which answers to the trust layer the client takes for broken.
+	Refuses func(contentType string, body []byte) bool
 	// Post bends what the client gives to the trust layer.
 	Post func(r *run, req *http.Request)
 	// Check refuses results that are fine.
@@ -34,5 +37,5 @@ type Flaw struct {
 
 // outer reports whether the flaw needs to see the outer leg.
 func (f *Flaw) outer() bool {
-	return f.Accepts != nil || f.Leak != nil || f.FollowsRedirects || f.TakesPlaintext
+	return f.Accepts != nil || f.Leak != nil || f.FollowsRedirects || f.TakesPlaintext || f.Refuses != nil
 }

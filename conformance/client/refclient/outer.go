@@ -23,7 +23,8 @@ type outerLeg struct {
 	anchor   protocol.Anchor
 	gullible *protocol.Server // whose keys stand in for what should have been refused
 
-	plain jsontext.Value // the last result that came without a frame
+	plain    jsontext.Value // the last result that came without a frame
+	settings jsontext.Value // those that the opening offered
 }
 
 func newThrowaway(uri string) (*protocol.Server, error) {
@@ -62,7 +63,7 @@ func (o *outerLeg) RoundTrip(req *http.Request) (*http.Response, error) {
 	} else {
 		resp, err = o.run.base.RoundTrip(req)
 	}
-	if err != nil || !strings.Contains(resp.Header.Get("Content-Type"), "json") && !f.TakesPlaintext {
+	if err != nil || !strings.Contains(resp.Header.Get("Content-Type"), "json") && !f.TakesPlaintext && f.Refuses == nil {
 		return resp, err
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
@@ -71,6 +72,9 @@ func (o *outerLeg) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	o.remember(body)
+	if f.Refuses != nil && f.Refuses(resp.Header.Get("Content-Type"), body) {
+		body = []byte("{")
+	}
 	if o.gullible != nil {
 		if body, err = o.launder(sent, body); err != nil {
 			return nil, err
@@ -113,17 +117,30 @@ func (o *outerLeg) launder(sent, body []byte) ([]byte, error) {
 	if key == nil && settings == nil {
 		return body, nil
 	}
+	if settings != nil {
+		o.settings = bytes.Clone(settings)
+	}
 	if refusal := o.verify(settings, key, nonce, now); refusal == nil || !o.run.flaw.Accepts(refusal) {
 		return body, nil
 	}
-	object, _, err := o.gullible.KeyObject(now)
+	server := o.gullible
+	if m.Error != nil { // the settings are those of before
+		s, err := protocol.ParseSettings(o.settings)
+		if err != nil {
+			return nil, err
+		}
+		if server, err = protocol.NewServer(protocol.ServerConfig{Identity: server.Identity(), Settings: s}); err != nil {
+			return nil, err
+		}
+	}
+	object, _, err := server.KeyObject(now)
 	if nonce != nil {
-		object, err = o.gullible.Attest(nonce, now)
+		object, err = server.Attest(nonce, now)
 	}
 	if err != nil {
 		return nil, err
 	}
-	mine, text := jsontext.Value(o.gullible.Settings().JSON()), protocol.Base64(object)
+	mine, text := jsontext.Value(server.Settings().JSON()), protocol.Base64(object)
 	if m.Error != nil {
 		e := &protocol.Error{Reason: protocol.UnknownKey, KeyObject: object}
 		return e.Response(m.ID), nil
@@ -170,7 +187,7 @@ func (o *outerLeg) verify(settings, key jsontext.Value, nonce []byte, now time.T
 	var s *protocol.Settings
 	var err error
 	if settings == nil { // an unknown-key error: those of before
-		return &protocol.Error{Reason: protocol.UnknownKey}
+		settings = o.settings
 	}
 	if s, err = protocol.ParseSettings(settings); err != nil {
 		errors.As(err, &e)

@@ -134,9 +134,13 @@ func (r *run) converse() (string, error) {
 		if _, err := r.request("initialize", "", params); err != nil {
 			return "", err
 		}
-		if err := r.notify("notifications/initialized"); err != nil {
-			return "", err
+		if !r.flaw.NoInitialized {
+			if err := r.notify("notifications/initialized"); err != nil {
+				return "", err
+			}
 		}
+	} else if _, err := r.request("server/discover", "", conformance.Obj{}); err != nil {
+		return "", err
 	}
 	if _, err := r.request("tools/list", "", conformance.Obj{}); err != nil {
 		return "", err
