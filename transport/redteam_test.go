@@ -1,6 +1,7 @@
 package transport_test
 
 import (
+	"bufio"
 	"bytes"
 	"io"
 	"net/http"
@@ -327,4 +328,101 @@ func redIdentity(t testing.TB) *protocol.Identity {
 		t.Fatal(err)
 	}
 	return id
+}
+
+// The same under the inline carrier, where what a tool is asked for can be taken
+// out of its answer.
+func TestPreferredInlineIsNotStrippedLater(t *testing.T) {
+	var mu sync.Mutex
+	strip := false
+	p, e := &redTap{}, &redTools{}
+	s := serve(t, e, transport.ServerConfig{Mode: protocol.ModePreferred}, func(next http.Handler) http.Handler {
+		return p.wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			b, _ := io.ReadAll(r.Body)
+			r.Body = io.NopCloser(bytes.NewReader(b))
+			mu.Lock()
+			on := strip
+			mu.Unlock()
+			if on && bytes.Contains(b, []byte(protocol.MetaAttest)) {
+				m, _ := jsonrpc.Parse(b, jsonrpc.Limits{})
+				w.Header().Set("Content-Type", "application/json")
+				w.Write(jsonrpc.Response(m.ID, []byte(`{"resultType":"complete","content":[]}`)))
+				return
+			}
+			next.ServeHTTP(w, r)
+		}))
+	})
+	c := s.client(t, transport.ClientConfig{Mode: protocol.ModePreferred, Carrier: protocol.Inline})
+	if _, b := redPost(t, c, s.url, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a"}}`); !strings.Contains(b, `"state":"sealed"`) {
+		t.Fatalf("the twin: %s", b)
+	}
+	mu.Lock()
+	strip = true
+	mu.Unlock()
+	_, b := redPost(t, c, s.url, `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"b","arguments":{"x":"`+canary+`"}}}`)
+	if p.saw(canary) {
+		t.Errorf("a call left in plaintext after the key object was stripped; the client saw %s", b)
+	}
+}
+
+// redTools has tools a and b.
+type redTools struct{ redServer }
+
+func (e *redTools) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	b, _ := io.ReadAll(r.Body)
+	m, err := jsonrpc.Parse(b, jsonrpc.Limits{})
+	if err == nil && m.Method == "initialize" {
+		w.Header().Set("Content-Type", "application/json")
+		w.Write(jsonrpc.Response(m.ID, []byte(`{"protocolVersion":"2025-11-25","capabilities":{}}`)))
+		return
+	}
+	if err != nil || m.Method != "tools/list" {
+		r.Body = io.NopCloser(bytes.NewReader(b))
+		e.redServer.ServeHTTP(w, r)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(jsonrpc.Response(m.ID, []byte(`{"resultType":"complete","tools":[{"name":"a","inputSchema":{"type":"object"}},{"name":"b","inputSchema":{"type":"object"}}]}`)))
+}
+
+// A line that is too long costs the session that one line.
+func TestLongLineLosesNoOthers(t *testing.T) {
+	id := redIdentity(t)
+	toServer, fromClient := io.Pipe()
+	fromServer, toClient := io.Pipe()
+	idle, _ := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		done <- transport.StdioServer(t.Context(), transport.Pipe{In: toServer, Out: toClient}, transport.Pipe{In: idle, Out: io.Discard},
+			transport.ServerConfig{Identity: id, Limits: transport.Limits{MaxMessage: 1 << 10}})
+	}()
+	go func() {
+		io.WriteString(fromClient, `{"jsonrpc":"2.0","id":1,"method":"x`+strings.Repeat("x", 1<<20)+`"}`+"\n")
+		io.WriteString(fromClient, `{"jsonrpc":"2.0","id":2,"method":"ping"}`+"\n")
+	}()
+	answers := make(chan string, 8)
+	go func() {
+		sc := bufio.NewScanner(fromServer)
+		for sc.Scan() {
+			answers <- sc.Text()
+		}
+		close(answers)
+	}()
+	var got []string
+	for {
+		select {
+		case a, ok := <-answers:
+			if got = append(got, a); ok && !strings.Contains(a, `"id":2`) {
+				continue
+			}
+			if !ok {
+				t.Errorf("the session ended with the long line: %v, after %q", <-done, got)
+			}
+		case <-time.After(20 * time.Second):
+			t.Errorf("no answer to the line after it; %q", got)
+		}
+		fromClient.Close()
+		idle.Close()
+		return
+	}
 }
