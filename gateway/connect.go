@@ -121,7 +121,8 @@ func (t noRedirects) RoundTrip(req *http.Request) (*http.Response, error) {
 		return resp, nil
 	}
 	_ = resp.Body.Close()
-	return nil, fmt.Errorf("it redirects (HTTP status %d) to %.200q, where a client would go unsealed; let it serve its own URL, or connect to that one", resp.StatusCode, to)
+	// Where to was sealed, and this is logged.
+	return nil, fmt.Errorf("it redirects (HTTP status %d) to another origin, where a client would go unsealed; let it answer at its own URL, or connect to that one", resp.StatusCode)
 }
 
 // withHeader adds fields to what is sent, outside the seal.
