@@ -119,7 +119,17 @@ func (s *scratch) place(base *[nonceLen]byte, seq, n uint64) {
 // window is a sliding replay window over the sequence numbers of a context.
 type window struct {
 	next uint64 // one more than the highest seen; 0 when none was
+	open uint64 // the same of those that the context's own keys opened, not of retries named by whomever
 	bits [windowWords]uint64
+}
+
+// markOpened is mark for a message that opened with the context's keys.
+func (w *window) markOpened(seq uint64) bool {
+	ok := w.mark(seq)
+	if ok {
+		w.open = max(w.open, seq+1)
+	}
+	return ok
 }
 
 // fresh reports whether seq was not seen and is not too old to tell.

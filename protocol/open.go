@@ -138,7 +138,7 @@ func (s *Server) openFirst(f *Frame, sc *scratch, outer Outer, now time.Time) (*
 			return nil, err
 		}
 	}
-	ctx.window.mark(0)
+	ctx.window.markOpened(0)
 	// TMCP-8.4-4: A server MUST mark an encapsulation as opened and hand its message on in one
 	// step, so that two copies that arrive at the same time do not both run.
 	if !key.add(keys.id, ctx, settings.weight()) { // lost a race against the same frame
@@ -214,7 +214,7 @@ func (s *Server) openNext(f *Frame, sc *scratch, outer Outer, now time.Time) (*R
 	// TMCP-8.3-3: A server MUST NOT mark a seq as used before a frame of it has opened.
 	// Only what opened moves the window, and only once.
 	ctx.mu.Lock()
-	fresh = ctx.window.mark(f.Seq)
+	fresh = ctx.window.markOpened(f.Seq)
 	ctx.mu.Unlock()
 	if !fresh {
 		return nil, fail(Replayed, "message %d of this context was received before", f.Seq)
@@ -253,7 +253,7 @@ func (s *Server) settleRetry(of RetryOf, now time.Time) error {
 		// TMCP-8.5-8: A server MUST answer a `retry-of` whose seq lies a whole window or more
 		// beyond those it has seen of that context with `replayed`, so that a stranger cannot move
 		// the window.
-		if of.Seq >= ctx.window.next+windowSize {
+		if of.Seq >= ctx.window.open+windowSize { // not next: retries would walk it on
 			return fail(Replayed, "retry of message %d, far beyond those of its context", of.Seq)
 		}
 		// TMCP-8.5-2: A server that knows the ctx-id and seq of a `retry-of` as used, by the first

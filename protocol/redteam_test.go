@@ -145,3 +145,45 @@ func TestConcurrentSealsUseNoNonceTwice(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TMCP-8.5-8: … so that a stranger cannot move the window. Who has read a ctx-id
+// on the path can name messages of it in retries of its own, as many as it likes:
+// the context's owner is not shut out by that.
+func TestStrangerCannotWalkTheWindow(t *testing.T) {
+	server, peer := redPair(t, protocol.ServerConfig{})
+	seal := func(c *protocol.Client, meta protocol.Meta) (*protocol.Call, *protocol.Request, error) {
+		t.Helper()
+		call, frame, err := c.Seal(protocol.Content{Kind: protocol.KindMessage, Meta: meta, Body: []byte(`{"jsonrpc":"2.0","method":"a"}`)}, protocol.Outer{Carrier: protocol.Envelope}, redNow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, err := server.Open(frame, protocol.Outer{Carrier: protocol.Envelope}, redNow)
+		return call, req, err
+	}
+	client := func() *protocol.Client {
+		c, err := protocol.NewClient(peer, server.Settings())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	owner := client()
+	call, req, err := seal(owner, protocol.Meta{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := req.Seal(nil, protocol.Content{Kind: protocol.KindEnd}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := call.Open(answer); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 8 {
+		_, _, err := seal(client(), protocol.Meta{RetryOf: &protocol.RetryOf{Context: call.Context(), Seq: uint64(i+1) * 1000, Expires: peer.Expires()}})
+		t.Logf("the stranger's retry of message %d: %v", (i+1)*1000, err)
+	}
+	if next, _, err := seal(owner, protocol.Meta{}); err != nil || next.Context() != call.Context() {
+		t.Fatalf("the owner's next message: %v", err)
+	}
+}
