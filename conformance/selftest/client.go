@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
 	"sync"
 	"time"
 
@@ -126,20 +125,18 @@ func (s *Summary) hunted(m refclient.Mutant, rep *conformance.Report, killed map
 	}
 }
 
-// shares deals the cases out, those that wait among all.
+// shares deals the cases out. The case that waits for a key to expire is dealt
+// first, and alone.
 func shares(cases []conformance.Case, n int) []map[string]bool {
-	out := make([]map[string]bool, n)
-	for i := range out {
-		out[i] = map[string]bool{}
+	const slow = "client/identity/key-expires"
+	out := []map[string]bool{{slow: true}}
+	for range n - 1 {
+		out = append(out, map[string]bool{})
 	}
-	slow := 0
 	for i := range cases {
-		at := i % n
-		if slices.Contains([]string{"client/identity/key-expires"}, cases[i].ID) {
-			slow++
-			at = n - slow
+		if cases[i].ID != slow {
+			out[1+i%(n-1)][cases[i].ID] = true
 		}
-		out[at][cases[i].ID] = true
 	}
 	return out
 }
