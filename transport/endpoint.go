@@ -50,6 +50,7 @@ type link struct {
 	version   string // of MCP, of the outer leg
 	session   string // of the outer leg, legacy
 	ids       *atomic.Uint64
+	told      int // endpoint.told when its fetch began
 }
 
 // endpoint keeps the link to one URL. Fetches are shared by all who wait, and
@@ -113,9 +114,12 @@ func (e *endpoint) start(forward http.Header) {
 		defer cancel()
 		f.link, f.err = e.open(ctx, forward)
 		e.mu.Lock()
-		// What a server told meanwhile is newer than what this fetch began with.
-		if f.err == nil && e.told == f.told {
-			e.cur = f.link
+		if f.err == nil {
+			f.link.told = f.told
+			// What a server told meanwhile is newer than what this fetch began with.
+			if e.told == f.told {
+				e.cur = f.link
+			}
 		}
 		e.fetch = nil
 		e.mu.Unlock()
@@ -123,14 +127,16 @@ func (e *endpoint) start(forward http.Header) {
 	}()
 }
 
-// drop forgets l, if it is still the current link.
+// drop forgets l, and any link whose fetch began as early: a server has said that
+// what we have of it is over.
 func (e *endpoint) drop(l *link) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.told++
-	if e.cur == l {
-		e.cur = nil
+	if l.told < e.told {
+		return // another call was told the same, and it is being dealt with
 	}
+	e.told++
+	e.cur = nil
 }
 
 // replace makes of the key object of another replica, which came with an
@@ -147,8 +153,12 @@ func (e *endpoint) replace(l *link, object []byte) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if l.told < e.told && e.cur != nil {
+		return
+	}
 	e.told++
 	e.cur = e.newLink(client, l.version, l.session)
+	e.cur.told = e.told
 }
 
 func (e *endpoint) newLink(client *protocol.Client, version, session string) *link {

@@ -2,6 +2,7 @@ package transport_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -183,10 +184,12 @@ func TestRenewalAndRestart(t *testing.T) {
 			now := time.Now()
 			clock := func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
 			verified, retried := 0, 0
+			var trail []string
 			leg.Clock = clock
 			leg.Observe = func(e transport.Event) {
 				mu.Lock()
 				defer mu.Unlock()
+				trail = append(trail, fmt.Sprint(e.Kind, " ", e.Err))
 				switch e.Kind {
 				case transport.EventVerified:
 					verified++
@@ -224,6 +227,11 @@ func TestRenewalAndRestart(t *testing.T) {
 			front, retried = next, 0
 			mu.Unlock()
 			t.Cleanup(func() { next.(io.Closer).Close() })
+			defer func() {
+				if t.Failed() {
+					t.Log(strings.Join(trail[max(0, len(trail)-8):], "\n"))
+				}
+			}()
 			if got := callText(t, cs, "echo", map[string]any{"text": canary}); got != canary {
 				t.Fatalf("after the restart: %q", got)
 			}
