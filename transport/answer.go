@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -45,6 +46,9 @@ func (a *answerWriter) WriteHeader(status int) {
 	}
 	a.status = status
 	a.fields = packFields(a.header)
+	if a.req.Outer.Carrier == protocol.Inline { // the session is this side's, and all clients share it
+		a.fields = slices.DeleteFunc(a.fields, func(f protocol.Field) bool { return f.Name == "mcp-session-id" })
+	}
 	a.stream = isType(a.header, typeSSE) && status == http.StatusOK
 }
 

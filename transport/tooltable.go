@@ -188,7 +188,10 @@ func (t *toolTable) serve(r, in *http.Request, head http.Header) *recorder {
 func (t *toolTable) session(r *http.Request, req *protocol.Request) error {
 	fields := slices.DeleteFunc(slices.Clone(req.Content.Meta.Fields), func(f protocol.Field) bool { return f.Name == "mcp-session-id" })
 	if req.Revision < revisionModern {
-		id := r.Header.Get(headerSession)
+		id := ""
+		if t.h.mode == protocol.ModePreferred { // a gateway opened it here in plaintext
+			id = r.Header.Get(headerSession)
+		}
 		if id == "" {
 			t.mu.Lock()
 			defer t.mu.Unlock()
