@@ -36,7 +36,9 @@ var (
 // Cases returns the cases of the profile in report order.
 func Cases() []conformance.Case {
 	var all []conformance.Case
-	for _, part := range [][]conformance.Case{negotiation(), keyObject(), sealed(), frames(), negotiated(), replays(), plaintext()} {
+	for _, part := range [][]conformance.Case{
+		negotiation(), keyObject(), sealed(), frames(), contents(), commitments(), negotiated(), replays(), plaintext(), inline(), framed(), stdio(),
+	} {
 		all = append(all, part...)
 	}
 	return all

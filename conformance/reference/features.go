@@ -26,6 +26,9 @@ func (s *Server) items(c *conn, method string) (member string, items []any) {
 			return obj{"name": name, "description": "Does nothing.", "inputSchema": obj{"type": "object", "additionalProperties": false}}
 		}
 		items = []any{tool(ToolName), tool("second"), tool("third")}
+		second := items[1].(obj)
+		second["inputSchema"] = obj{"type": "object", "properties": obj{"region": obj{"type": "string", "x-mcp-header": "Region"}}}
+		second["outputSchema"] = obj{"type": "object"}
 		switch s.fault {
 		case "tool-without-schema":
 			delete(items[2].(obj), "inputSchema")

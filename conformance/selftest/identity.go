@@ -134,7 +134,7 @@ func runSealed(ctx context.Context, cases []conformance.Case, fault reference.Fa
 	var ran atomic.Int64
 	inner := reference.New(reference.WithCanary(func(string) { ran.Add(1) }))
 	defer inner.Close()
-	h, err := reference.Sealed("http://127.0.0.1/mcp", inner, protocol.ModeRequired)
+	h, err := reference.Sealed("http://127.0.0.1/mcp", inner, protocol.ModeRequired, false)
 	if err != nil {
 		return nil, 0, err
 	}
