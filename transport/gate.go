@@ -104,7 +104,7 @@ func (h *handler) plaintext(w http.ResponseWriter, r *http.Request, body []byte,
 
 // gate refuses a plaintext message. The server behind never sees it.
 func (h *handler) gate(w http.ResponseWriter, r *http.Request, m *outer) {
-	if (m.version != "" || r.Header.Get(headerVersion) >= revisionModern) && m.announced() == nil {
+	if (m.version != "" || r.Header.Get(headerVersion) >= revisionModern) && m.announced == nil {
 		// MCP's own error for "declare this extension first".
 		e := reasonOf(protocol.Errorf(protocol.TrustRequired, "the client did not declare %s", protocol.ExtensionID))
 		h.see(Event{Kind: EventRefused, Method: m.Method, Err: e})
@@ -193,7 +193,7 @@ func (h *handler) passPlaintext(w http.ResponseWriter, r *http.Request, body []b
 	rec := newRecorder(h.limits.message())
 	h.inner.ServeHTTP(rec, in)
 	result, rest := rec.response(m.ID)
-	if result == nil && m.Method == "server/discover" && m.announced() != nil {
+	if result == nil && m.Method == "server/discover" && m.announced != nil {
 		h.answerDiscover(w, m) // the server behind is of the older era; the client's trust layer needs only ours
 		return
 	}
@@ -226,7 +226,7 @@ func fromTrustLayer(m *outer) bool {
 		return jsonrpc.Get(m.Params, "capabilities", "extensions", protocol.ExtensionID) != nil &&
 			string(jsonrpc.Get(m.Params, "clientInfo")) == outerName
 	case m.Method == "server/discover":
-		return m.announced() != nil && string(jsonrpc.Get(m.meta, metaClientInfo)) == outerName
+		return m.announced != nil && string(jsonrpc.Get(m.meta, metaClientInfo)) == outerName
 	}
 	return false
 }

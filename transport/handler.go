@@ -31,6 +31,10 @@ type ServerConfig struct {
 	Carriers []protocol.Carrier
 
 	Limits Limits
+	// BodyWait is how long the body of a request may take to arrive, default 1
+	// minute; under the HTTP carrier its first frame, which shows that the sender
+	// means this server.
+	BodyWait time.Duration
 	// Clock tells the time; default time.Now.
 	Clock func() time.Time
 	// Observe, if set, is told what happened, on the goroutine of the request. It
@@ -51,6 +55,7 @@ type handler struct {
 	trust  *protocol.Server
 	mode   protocol.Mode
 	limits Limits
+	wait   time.Duration
 	clock  func() time.Time
 	see    func(Event)
 	pass   []string
@@ -90,7 +95,7 @@ func Handler(inner http.Handler, cfg ServerConfig) (http.Handler, error) {
 	if cfg.Trust != nil && cfg.Mode != "" && cfg.Mode != mode {
 		return nil, errors.New("transport: ServerConfig.Mode differs from the mode that ServerConfig.Trust announces; leave it empty")
 	}
-	h := &handler{inner: inner, trust: trust, mode: mode, limits: cfg.Limits, clock: clockOr(cfg.Clock), see: cfg.Observe, public: cfg.PublicTools}
+	h := &handler{inner: inner, trust: trust, mode: mode, limits: cfg.Limits, wait: cfg.BodyWait, clock: clockOr(cfg.Clock), see: cfg.Observe, public: cfg.PublicTools}
 	for _, name := range cfg.PassFields {
 		if !hopByHop[strings.ToLower(name)] {
 			h.pass = append(h.pass, http.CanonicalHeaderKey(name))
@@ -98,6 +103,9 @@ func Handler(inner http.Handler, cfg ServerConfig) (http.Handler, error) {
 	}
 	if h.see == nil {
 		h.see = func(Event) {}
+	}
+	if h.wait <= 0 {
+		h.wait = time.Minute
 	}
 	h.tools.h = h
 	return h, nil
@@ -117,7 +125,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this server speaks sealed MCP (extension "+protocol.ExtensionID+") by POST", http.StatusMethodNotAllowed)
 		return
 	}
+	limited := h.limitRead(w)
 	body, err := readBody(r, h.limits.outer())
+	limited()
 	if err != nil {
 		h.refuse(w, "", "", err)
 		return
@@ -143,6 +153,14 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		h.plaintext(w, r, body, m)
 	}
+}
+
+// limitRead bounds the time for what is read of r until the function that it
+// returns is called: before anything has opened, whoever sends it is a stranger.
+func (h *handler) limitRead(w http.ResponseWriter) (done func()) {
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Now().Add(h.wait)) // a server that can't is one in a test
+	return func() { _ = rc.SetReadDeadline(time.Time{}) }
 }
 
 // readBody reads the whole body before anything is answered: an HTTP/1 server

@@ -54,7 +54,7 @@ func (h *handler) checkSize(req *protocol.Request) error {
 // checkAnnounced compares the client settings that stand outside, if any, with
 // those that the seal commits to.
 func (h *handler) checkAnnounced(m *outer, req *protocol.Request) error {
-	v := m.announced()
+	v := m.announced
 	if v == nil {
 		return nil
 	}

@@ -24,6 +24,7 @@ func (h *handler) serveFrames(w http.ResponseWriter, r *http.Request) {
 	// Without it HTTP/1 would cut off a body that is still being read when the
 	// answer begins.
 	http.NewResponseController(w).EnableFullDuplex()
+	limited := h.limitRead(w)
 	src := newFrameStream(r.Body, h.limits)
 	frame, err := src.frame()
 	var req *protocol.Request
@@ -45,11 +46,14 @@ func (h *handler) serveFrames(w http.ResponseWriter, r *http.Request) {
 	a := &frameWriter{h: h, w: w, rc: http.NewResponseController(w), req: req, header: http.Header{}}
 	if req.Final {
 		// Nothing may follow the final frame; the SDK would not see it anyway.
-		if _, err := src.frame(); err != io.EOF {
+		_, err := src.frame()
+		limited()
+		if err != io.EOF {
 			h.refuse(w, "", method, protocol.Errorf(protocol.OutOfOrder, "something follows the final frame"))
 			return
 		}
 	} else {
+		limited()
 		in.Body, in.ContentLength = &chunkReader{src: src, req: req, head: req.Content.Body, a: a}, -1
 	}
 	h.inner.ServeHTTP(a, in)

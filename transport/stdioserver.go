@@ -134,7 +134,7 @@ func (s *stdioServer) pass(line []byte, m *outer) error {
 		full := len(s.plain) >= maxPending
 		if !full {
 			s.plain[m.ID] = m.Method
-			if m.Method == "server/discover" && m.announced() != nil {
+			if m.Method == "server/discover" && m.announced != nil {
 				s.plain[m.ID] = "server/discover+"
 			}
 		}
