@@ -11,6 +11,7 @@ import (
 
 	"github.com/trustedmcp/tmcp/conformance"
 	"github.com/trustedmcp/tmcp/conformance/catalog"
+	"github.com/trustedmcp/tmcp/conformance/client"
 	"github.com/trustedmcp/tmcp/conformance/report"
 )
 
@@ -109,6 +110,9 @@ func explainCommand() *cobra.Command {
 					fmt.Printf("  It is a mutation of %s, which must be accepted in the same run.\n", c.Twin)
 				}
 				fmt.Printf("\nHow to fix a failure\n  %s\n", c.Fix)
+				if c.Role == conformance.RoleClient {
+					fmt.Printf("\nHow a client under test is started\n%s\n", client.Contract)
+				}
 			}
 			return nil
 		},

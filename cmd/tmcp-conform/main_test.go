@@ -15,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/trustedmcp/tmcp/conformance"
+	"github.com/trustedmcp/tmcp/conformance/client/refclient"
 	"github.com/trustedmcp/tmcp/conformance/reference"
 )
 
@@ -22,6 +23,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"tmcp-conform": func() { os.Exit(Main()) },
 		"reference":    func() { referenceServer(os.Args[1:]) },
+		"refclient":    func() { os.Exit(refclient.Process(os.Args[1:])) },
 		"interrupted":  func() { os.Exit(interrupted(os.Args[1:])) },
 	})
 }

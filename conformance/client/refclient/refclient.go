@@ -321,3 +321,36 @@ func (r *run) take(method string, b []byte) (jsontext.Value, error) {
 
 // plain is a client without the trust layer, for clients that give up trust.
 func (r *run) plain() *http.Client { return &http.Client{Transport: r.base, Timeout: 5 * time.Second} }
+
+// Process is the client as a command of its own: the URL is the last of args,
+// and the name of a flaw may come before it. It returns the exit code.
+func Process(args []string) int {
+	if len(args) == 0 {
+		fmt.Fprintln(os.Stderr, "usage: refclient [FLAW] URL")
+		return 2
+	}
+	var flaw *Flaw
+	if len(args) > 1 {
+		for _, m := range Mutants() {
+			if m.Flaw.Name == args[0] {
+				flaw = m.Flaw
+			}
+		}
+		if flaw == nil && args[0] == "knows nothing of trust" {
+			flaw = &Flaw{Name: args[0], NoTrust: true}
+		}
+		if flaw == nil {
+			fmt.Fprintf(os.Stderr, "no flaw is named %q\n", args[0])
+			return 2
+		}
+	}
+	env := map[string]string{}
+	for _, kv := range os.Environ() {
+		if name, value, ok := strings.Cut(kv, "="); ok && strings.HasPrefix(name, "TMCP_") {
+			env[name] = value
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	return Main(flaw)(ctx, args[len(args)-1], env, os.Stdout, os.Stderr)
+}
