@@ -182,6 +182,7 @@ type outer struct {
 
 	version      string         // the revision of a modern request, by its own _meta
 	capabilities jsontext.Value // of the client of a modern request
+	announced    jsontext.Value // client settings that stand outside, or nil
 }
 
 // parseOuter reads an outer message and the members that the trust layer
@@ -191,9 +192,18 @@ func parseOuter(body []byte, lim jsonrpc.Limits) (*outer, error) {
 		return nil, &jsonrpc.ParseError{Code: jsonrpc.CodeParse, Reason: "too-large", Detail: "the message is over the size limit"}
 	}
 	cut, rest := cutFrame(body)
+	if cut != nil {
+		if o := usual(rest, lim); o != nil {
+			o.frame, o.badB64 = decodeFrame(cut)
+			return o, nil
+		}
+	}
 	o, used, err := parseRest(rest, cut, lim)
 	if err == nil && cut != nil && !used { // it was not the one; then nothing is cut
 		o, _, err = parseRest(body, nil, lim)
+	}
+	if err == nil && used {
+		remember(o, lim)
 	}
 	return o, err
 }
@@ -237,10 +247,15 @@ func parseRest(rest, cut []byte, lim jsonrpc.Limits) (o *outer, used bool, err e
 	if err != nil {
 		return nil, false, err
 	}
+	return o, used, o.takeMeta()
+}
+
+// takeMeta reads the members of _meta that the trust layer decides by.
+func (o *outer) takeMeta() error {
 	if o.meta.Kind() != '{' {
-		return o, used, nil
+		return nil
 	}
-	err = jsonrpc.Members(o.meta, func(name string, v jsontext.Value) error {
+	return jsonrpc.Members(o.meta, func(name string, v jsontext.Value) error {
 		switch name {
 		case protocol.MetaFrames:
 			o.frames = v
@@ -250,10 +265,10 @@ func parseRest(rest, cut []byte, lim jsonrpc.Limits) (o *outer, used bool, err e
 			o.version, _ = jsonrpc.Text(v)
 		case metaCapabilities:
 			o.capabilities = v
+			o.announced = jsonrpc.Get(v, "extensions", protocol.ExtensionID)
 		}
 		return nil
 	})
-	return o, used, err
 }
 
 // decodeFrame is [protocol.ParseBase64] for bytes.
@@ -311,9 +326,4 @@ func requestID(data []byte) jsonrpc.ID {
 		}
 	}
 	return ""
-}
-
-// announced are the client settings that stand outside, or nil.
-func (o *outer) announced() jsontext.Value {
-	return jsonrpc.Get(o.capabilities, "extensions", protocol.ExtensionID)
 }
