@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -62,17 +61,17 @@ func (cfg *ConnectConfig) roundTripper() (http.RoundTripper, func(), error) {
 	return rt, base.CloseIdleConnections, nil
 }
 
-// Connect serves a plain MCP endpoint on listen for clients on this machine,
+// Connect serves a plain MCP endpoint on address for clients on this machine,
 // and seals what they send. ready is called with its URL.
-func Connect(ctx context.Context, cfg ConnectConfig, listen string, ready func(url string)) error {
+func Connect(ctx context.Context, cfg ConnectConfig, address string, ready func(url string)) error {
 	rt, done, err := cfg.roundTripper()
 	if err != nil {
 		return err
 	}
 	defer done()
-	l, err := net.Listen("tcp", listen)
+	l, err := listen(address)
 	if err != nil {
-		return fmt.Errorf("--listen %s: %w", listen, err)
+		return err
 	}
 	defer l.Close()
 	guard := bridge.Guard{AllowedHosts: cfg.AllowHosts, AllowedOrigins: cfg.AllowOrigins}

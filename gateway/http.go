@@ -2,15 +2,30 @@ package gateway
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 )
 
 // shutdownGrace is how long calls under way may take to end at a shutdown.
 const shutdownGrace = 5 * time.Second
+
+// listen listens on host:port, and says what to do when that is taken.
+func listen(address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("--listen %s: the address is in use; choose another port, or 0 for any that is free", address)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--listen %s: %w", address, err)
+	}
+	return l, nil
+}
 
 // serveHTTP serves until ctx ends. tick, if not nil, is called now and then.
 func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger, ready func(), tick func(time.Time)) error {

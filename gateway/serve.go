@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os/exec"
 	"time"
 
 	"github.com/trustedmcp/tmcp/gateway/bridge"
@@ -65,9 +66,15 @@ func Serve(ctx context.Context, cfg ServeConfig, ready func(Serving)) error {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	l, err := net.Listen("tcp", cfg.Listen)
+	if len(cfg.Command) > 0 {
+		// Said now, not at the first call, when nobody watches any more.
+		if _, err := exec.LookPath(cfg.Command[0]); err != nil {
+			return fmt.Errorf("the MCP server command can't be started: %w", err)
+		}
+	}
+	l, err := listen(cfg.Listen)
 	if err != nil {
-		return fmt.Errorf("--listen %s: %w", cfg.Listen, err)
+		return err
 	}
 	defer l.Close()
 	local := "http://" + reachable(l.Addr()) + Path

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,8 +20,9 @@ func TestMain(m *testing.M) {
 		"tmcp": func() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
 		// echo-server is an MCP server over stdio, echo-client a client of one
 		// over HTTP or of a stdio command.
-		"echo-server": echoServer,
-		"echo-client": echoClient,
+		"echo-server":  echoServer,
+		"dying-server": dyingServer,
+		"echo-client":  echoClient,
 	})
 }
 
@@ -29,6 +31,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata", RequireExplicitExec: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"env-file":   envFile,
+			"env-port":   envPort,
 			"await-line": awaitLine,
 			"start":      start,
 			"interrupt":  interrupt,
@@ -39,6 +42,13 @@ func TestScripts(t *testing.T) {
 // envFile sets a variable to a file's trimmed content: env-file NAME FILE.
 func envFile(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1])))
+}
+
+// envPort sets a variable to the port of a URL: env-port NAME URL.
+func envPort(ts *testscript.TestScript, _ bool, args []string) {
+	u, err := url.Parse(args[1])
+	ts.Check(err)
+	ts.Setenv(args[0], u.Port())
 }
 
 // A background is a command that start started.

@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,6 +23,26 @@ func echoServer() {
 	}
 	mcp.AddTool(s, &mcp.Tool{Name: "echo"}, func(_ context.Context, _ *mcp.CallToolRequest, a in) (*mcp.CallToolResult, any, error) {
 		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: a.Text}}}, nil, nil
+	})
+	if len(os.Args) == 2 && os.Args[1] == "http" {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			log.Fatal(err)
+		}
+		log.Printf("listening at http://%s/mcp", l.Addr())
+		log.Fatal(http.Serve(l, mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s }, &mcp.StreamableHTTPOptions{Stateless: true})))
+	}
+	if err := s.Run(context.Background(), &mcp.StdioTransport{}); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// dyingServer answers until a tool is called, and then ends with exit code 7.
+func dyingServer() {
+	s := mcp.NewServer(&mcp.Implementation{Name: "dying-server", Version: "1"}, nil)
+	mcp.AddTool(s, &mcp.Tool{Name: "echo"}, func(context.Context, *mcp.CallToolRequest, map[string]any) (*mcp.CallToolResult, any, error) {
+		os.Exit(7)
+		return nil, nil, nil
 	})
 	if err := s.Run(context.Background(), &mcp.StdioTransport{}); err != nil {
 		log.Fatal(err)
@@ -48,9 +71,22 @@ func echoClient() {
 		log.Fatal(err)
 	}
 	defer session.Close()
-	res, err := session.CallTool(ctx, &mcp.CallToolParams{Name: "echo", Arguments: map[string]any{"text": "hello through the seal"}})
+	text := "hello through the seal"
+	kib, _ := strconv.Atoi(os.Getenv("ECHO_KIB")) // that much in place of the text
+	if kib > 0 {
+		text = strings.Repeat("x", kib<<10)
+	}
+	res, err := session.CallTool(ctx, &mcp.CallToolParams{Name: "echo", Arguments: map[string]any{"text": text}})
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(res.Content[0].(*mcp.TextContent).Text)
+	got := res.Content[0].(*mcp.TextContent).Text
+	switch {
+	case got != text:
+		log.Fatalf("got %.200q", got)
+	case kib > 0:
+		fmt.Println(len(got), "bytes")
+	default:
+		fmt.Println(got)
+	}
 }

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os/exec"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,7 +49,7 @@ org.trustedmcp/trust. Clients without it are refused, and are told why, unless
 			}
 			cfg.Stderr = cmd.ErrOrStderr()
 			cfg.Logger = logger(cmd.ErrOrStderr(), verbose)
-			return gateway.Serve(cmd.Context(), cfg, func(s gateway.Serving) {
+			err = gateway.Serve(cmd.Context(), cfg, func(s gateway.Serving) {
 				w := cmd.ErrOrStderr()
 				fmt.Fprintf(w, "tmcp serve: %s, identity %s\n", s.URL, s.Identity.URI())
 				if s.Ephemeral {
@@ -59,6 +61,10 @@ org.trustedmcp/trust. Clients without it are refused, and are told why, unless
 				}
 				fmt.Fprintf(w, "  connect with: tmcp connect %s%s --pin %s\n", s.URL, identity, s.Identity.Thumbprint())
 			})
+			if errors.Is(err, exec.ErrNotFound) {
+				return &exitError{exitUnreachable, err}
+			}
+			return err
 		},
 	}
 	f := cmd.Flags()

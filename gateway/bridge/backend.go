@@ -61,9 +61,9 @@ func (s *StdioServer) startBackend(modern bool) (*backend, error) {
 		calls: map[int64]*call{}, asked: map[jsonrpc.ID]*session{}, sessions: map[*session]bool{},
 	}
 	began := time.Now()
-	ended := func() {
+	ended := func(why error) {
 		if !be.stopping.Load() {
-			s.starts.ended(began, time.Now())
+			s.starts.ended(began, time.Now(), why)
 		}
 	}
 	ready := make(chan struct{}) // the reader must not see be.proc unset
@@ -72,7 +72,7 @@ func (s *StdioServer) startBackend(modern bool) (*backend, error) {
 		be.receive(line, err)
 	})
 	if err != nil {
-		ended()
+		ended(err)
 		return nil, err
 	}
 	be.proc = proc
@@ -81,7 +81,7 @@ func (s *StdioServer) startBackend(modern bool) (*backend, error) {
 	go func() {
 		defer s.wg.Done()
 		<-proc.gone
-		ended()
+		ended(proc.err)
 		be.died(proc.err)
 		<-proc.done
 	}()

@@ -295,9 +295,21 @@ func (p *pump) request(m *jsonrpc.Message) {
 				p.write(rewrite(he.answer, set([]byte(m.ID), "id")))
 				return
 			}
+			var spoken answerer
+			if errors.As(err, &spoken) {
+				p.write(spoken.Response(m.ID))
+				return
+			}
 			p.fail(m.ID, jsonrpc.CodeInternal, err.Error(), errorData(err))
 		}
 	}()
+}
+
+// An answerer is an error of the transport that knows how a client is told of it,
+// such as that of a trust layer.
+type answerer interface {
+	error
+	Response(id jsonrpc.ID) []byte
 }
 
 // cancelled handles the client's notifications/cancelled. Modern: closing the

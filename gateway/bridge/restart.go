@@ -12,6 +12,7 @@ type restarter struct {
 	mu    sync.Mutex
 	wait  time.Duration
 	until time.Time
+	why   error // of the last end
 }
 
 const (
@@ -25,15 +26,16 @@ func (r *restarter) allow(now time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if left := r.until.Sub(now); left > 0 {
-		return fmt.Errorf("the MCP server command ended soon after its start; it is not started again for another %v", left.Round(time.Millisecond))
+		return fmt.Errorf("%w, soon after its start; it is not started again for another %v", r.why, left.Round(time.Millisecond))
 	}
 	return nil
 }
 
-// ended notes that a process ended by itself, or could not be started.
-func (r *restarter) ended(began, now time.Time) {
+// ended notes that a process ended by itself, or could not be started, and why.
+func (r *restarter) ended(began, now time.Time, why error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.why = why
 	if now.Sub(began) >= steadyAfter {
 		r.wait = 0
 		return

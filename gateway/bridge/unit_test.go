@@ -211,23 +211,27 @@ func TestStreamBounds(t *testing.T) {
 
 func TestRestarter(t *testing.T) {
 	var r restarter
+	why := errors.New("it ended")
 	now := time.Unix(0, 0)
 	want := []time.Duration{firstWait, 2 * firstWait, 4 * firstWait}
 	for _, d := range want {
-		r.ended(now, now)
+		r.ended(now, now, why)
 		if r.allow(now.Add(d-1)) == nil || r.allow(now.Add(d)) != nil {
 			t.Fatalf("the wait is not %v", d)
+		}
+		if err := r.allow(now); !errors.Is(err, why) {
+			t.Fatalf("%v does not say why", err)
 		}
 		now = now.Add(d)
 	}
 	for range 20 {
-		r.ended(now, now)
+		r.ended(now, now, why)
 	}
 	if r.allow(now.Add(longestWait)) != nil {
 		t.Error("the wait is unbounded")
 	}
 	now = now.Add(longestWait)
-	r.ended(now.Add(-steadyAfter), now)
+	r.ended(now.Add(-steadyAfter), now, why)
 	if r.wait != 0 {
 		t.Error("a steady run does not reset the wait")
 	}
