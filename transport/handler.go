@@ -127,7 +127,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	limited := h.limitRead(w)
 	body, err := readBody(r, h.limits.outer())
-	limited()
+	if err == nil { // else the rest, which net/http skips, stays bounded too
+		limited()
+	}
 	if err != nil {
 		h.refuse(w, "", "", err)
 		return

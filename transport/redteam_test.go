@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -424,5 +425,23 @@ func TestLongLineLosesNoOthers(t *testing.T) {
 		fromClient.Close()
 		idle.Close()
 		return
+	}
+}
+
+// A body that does not arrive is not waited for.
+func TestBodyThatStallsIsNotWaitedFor(t *testing.T) {
+	s := serve(t, &redServer{}, transport.ServerConfig{BodyWait: 50 * time.Millisecond}, nil)
+	for _, typ := range []string{"application/json", protocol.MediaTypeFrames} {
+		conn, err := net.Dial("tcp", s.server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		io.WriteString(conn, "POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Type: "+typ+"\r\nContent-Length: 1000\r\n\r\n\x86")
+		conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		b, err := io.ReadAll(conn)
+		if err != nil || !bytes.Contains(b, []byte("malformed-frame")) {
+			t.Errorf("%s: %v, %q", typ, err, b)
+		}
 	}
 }

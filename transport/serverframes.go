@@ -36,8 +36,10 @@ func (h *handler) serveFrames(w http.ResponseWriter, r *http.Request) {
 		in, err = h.framedRequest(r, req)
 	}
 	if err != nil {
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		if !isProtocol(err) { // EOF, or the sender stalled
 			err = protocol.Errorf(protocol.MalformedFrame, "the body ends before its first frame does")
+			// What may still come of it must not be read as the next request.
+			w.Header().Set("Connection", "close")
 		}
 		h.refuse(w, "", method, err)
 		return
@@ -46,16 +48,15 @@ func (h *handler) serveFrames(w http.ResponseWriter, r *http.Request) {
 	a := &frameWriter{h: h, w: w, rc: http.NewResponseController(w), req: req, header: http.Header{}}
 	if req.Final {
 		// Nothing may follow the final frame; the SDK would not see it anyway.
-		_, err := src.frame()
-		limited()
-		if err != io.EOF {
+		if _, err := src.frame(); err != io.EOF {
+			w.Header().Set("Connection", "close")
 			h.refuse(w, "", method, protocol.Errorf(protocol.OutOfOrder, "something follows the final frame"))
 			return
 		}
 	} else {
-		limited()
 		in.Body, in.ContentLength = &chunkReader{src: src, req: req, head: req.Content.Body, a: a}, -1
 	}
+	limited()
 	h.inner.ServeHTTP(a, in)
 	a.finish()
 }
