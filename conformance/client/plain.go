@@ -67,6 +67,8 @@ func plain() []conformance.Case {
 			}
 			return l
 		}
+		// weak makes the last case one that warns.
+		weak := func() { all[len(all)-1].Level = conformance.SHOULD }
 		good := func(name string, n int, page, quote, title, about string, set func(*scene), check func(*T, *result)) {
 			c := core(e, name, n, page, quote, conformance.Case{Title: title, About: about})
 			c.Run = func(t *T) {
@@ -186,13 +188,14 @@ func plain() []conformance.Case {
 			}
 		}, nil)
 		if modern {
-			good("absent-result-type", 9, "basic/index#result-responses", absentType, "an absent resultType means complete", "The answer to the call has no resultType.", func(sc *scene) {
+			good("absent-result-type", 9, "basic/index#result-responses", absentType, "an absent resultType means complete", "The answer to the call has no resultType. The sentence thinks of servers of earlier revisions, and this one speaks the client's own: a client that refuses the answer is warned.", func(sc *scene) {
 				sc.innerResult = func(method string, result, _ Obj) {
 					if method == "tools/call" {
 						delete(result, "resultType")
 					}
 				}
 			}, nil)
+			weak()
 			bad("unknown-result-type", 10, "basic/index#result-responses", unknownType, "a resultType that no extension of the client defines is invalid", "The answer to the call is that of the twin with resultType sealed.", func(sc *scene) {
 				sc.plain = func(x *exchange, a *innerAnswer) bool {
 					if a.echo {
