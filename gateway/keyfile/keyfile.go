@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 
@@ -57,17 +58,24 @@ func Save(path string, key crypto.Signer) error {
 	return f.Close()
 }
 
+const maxKeyFile = 64 << 10 // bytes
+
 // Load reads a private key in PKCS #8 PEM. A file that others can read is
 // refused: whoever read it can speak for the identity.
 func Load(path string) (crypto.Signer, error) {
-	info, err := os.Stat(path)
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat() // of what is read, not of what the name means a moment before
 	if err != nil {
 		return nil, err
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("%s can be read by others (mode %04o): run chmod 600 on it", path, info.Mode().Perm())
 	}
-	b, err := os.ReadFile(path)
+	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
 	if err != nil {
 		return nil, err
 	}
