@@ -35,7 +35,7 @@ func (p *peer) sealer(carrier uint64, bend func(*sealer)) *sealer {
 	if err != nil {
 		p.t.Failf("the key object: %v", err)
 	}
-	if s.ctx, err = hand.Encapsulate(keys[1], s.info.Suite, s.info.Encode()); err != nil {
+	if s.ctx, err = hand.Encapsulate(keys[s.info.Suite], s.info.Suite, s.info.Encode()); err != nil {
 		p.t.Failf("sealing by hand: %v", err)
 	}
 	return s

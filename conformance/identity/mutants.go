@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/trustedmcp/tmcp/conformance"
+	"github.com/trustedmcp/tmcp/conformance/identity/hand"
 	"github.com/trustedmcp/tmcp/conformance/wire"
 	"github.com/trustedmcp/tmcp/internal/jsonrpc"
 	"github.com/trustedmcp/tmcp/protocol"
@@ -139,25 +140,15 @@ func negotiated() []conformance.Case {
 			},
 		}),
 		define("suite-rewrite", "TMCP-4.8-3", conformance.Case{
-			Title: "a weaker suite than the settings yield is refused", Twin: "call",
-			About: "Seals with suite 2, as if a relay had taken suite 1 out of what the client saw, while the client's settings prefer suite 1.",
+			Title: "a weaker suite than the settings yield is refused", Twin: "by-hand",
+			About: "Seals by hand with suite 2, while the client's settings prefer suite 1: what a client would send to which a relay had shown suite 2 alone.",
 			Run: func(t *T) {
 				p := open(t)
 				if !hasSuite(p.settings, protocol.SuiteX25519) {
 					t.NotApplicable("the server offers suite 1 alone, so nothing can be weakened")
 				}
-				weak, err := protocol.ParseSettings([]byte(`{"version":1,"profiles":["identity"],"carriers":["envelope","inline","http"],"suites":["x25519-sha256-chacha20poly1305","mlkem768x25519-sha256-aes256gcm"],"mode":"required"}`))
-				if err != nil {
-					t.Failf("%v", err)
-				}
-				c, err := protocol.NewClient(p.who, weak)
-				if err != nil {
-					t.Failf("%v", err)
-				}
-				p.client = c
-				_, frame := p.seal(p.content("mutant"))
-				frame = p.bend(frame, func(g *protocol.Frame) { g.ClientSettings = p.mine.CBOR() })
-				p.refused(p.send(frame), protocol.NegotiationMismatch, protocol.OpenFailed)
+				s := p.sealer(hand.Envelope, func(s *sealer) { s.info.Suite = 2 })
+				p.refused(p.send(s.frame(0, 0, true, message("mutant").Encode())), protocol.NegotiationMismatch)
 			},
 		}),
 		define("carrier-moved", "TMCP-6.5-1", conformance.Case{

@@ -10,6 +10,7 @@ const (
 	stdioBoth   setup = "stdio"
 	httpModern  setup = "http modern"
 	stdioModern setup = "stdio modern"
+	httpPublic  setup = "http with public tools"
 )
 
 // mutant is a reference that breaks one rule, and the cases that must notice.

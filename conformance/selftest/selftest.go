@@ -106,7 +106,7 @@ func Run(ctx context.Context) (*Summary, error) {
 		if !passed[c.ID] {
 			sum.Problems = append(sum.Problems, fmt.Sprintf("%s never passed on the reference", c.ID))
 		}
-		if !killed[c.ID] {
+		if !killed[c.ID] && !killed["any "+c.ID] {
 			sum.Problems = append(sum.Problems, fmt.Sprintf("%s kills no mutant", c.ID))
 		}
 	}
