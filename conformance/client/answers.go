@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/trustedmcp/tmcp/conformance"
@@ -85,18 +86,21 @@ func answers() []conformance.Case {
 		}
 	}))
 	all = append(all, negative("answer-spliced", "TMCP-9.1-6", "the answer to another call is refused", "call", noForgery, both, func(sc *scene) {
-		var earlier []byte
+		var earlier atomic.Pointer[[]byte]
 		sc.outer = func(x *exchange) bool {
 			if x.o == nil || x.target() {
 				return false
 			}
 			frames := x.frames(x.h.answerInner(x))
-			earlier = frames[0]
+			earlier.Store(&frames[0])
 			x.write(frames)
 			return true
 		}
 		sc.frames = func(_ *exchange, fs []*outFrame) []*outFrame {
-			fs[0].raw = earlier
+			fs[0].raw = []byte{} // where no other call was answered before
+			if b := earlier.Load(); b != nil {
+				fs[0].raw = *b
+			}
 			return fs
 		}
 	}))

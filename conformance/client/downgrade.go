@@ -1,6 +1,7 @@
 package client
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -18,12 +19,15 @@ func (x *exchange) opens() bool {
 // use. A client that falls back to the other era finds an honest server there.
 func onOpening(f func(x *exchange)) func(*scene) {
 	return func(sc *scene) {
-		first := ""
+		var first atomic.Pointer[string]
 		sc.outer = func(x *exchange) bool {
-			if !x.opens() || first != "" && x.method() != first {
+			method := x.method()
+			if !x.opens() {
 				return false
 			}
-			first = x.method()
+			if first.CompareAndSwap(nil, &method); *first.Load() != method {
+				return false
+			}
 			x.mark()
 			f(x)
 			return true

@@ -38,6 +38,7 @@ type record struct {
 	digest   string        // of the sealed message
 	opened   *opened
 	openErr  error
+	early    bool // a next frame in a context that was not answered yet
 	innerMsg *wire.Message
 }
 
@@ -67,6 +68,7 @@ type host struct {
 	problems []string                 // what of the client the host could not read
 	bad      map[protocol.Digest]bool // key objects that no client may seal to
 	sealedTo []protocol.Digest        // those of them that one did seal to
+	answered map[protocol.ContextID]bool
 }
 
 // exchange is one request that the host is about to answer.

@@ -3,6 +3,7 @@ package client
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/trustedmcp/tmcp/conformance"
@@ -109,6 +110,13 @@ func positives() []conformance.Case {
 				}
 			}
 		}),
+		positive("warm-after-answer", "TMCP-8.1-1", "a context is used again only when it was answered", "Looks for next frames in contexts in which the server had answered nothing yet.", both, nil, func(t *T, r *result) {
+			for _, rec := range r.h.all() {
+				if rec.early {
+					t.Violate("%s was sealed as message %d of a context in which nothing had been answered", rec.inner, rec.opened.seq)
+				}
+			}
+		}),
 		positive("suite-choice", "TMCP-4.7-1", "the first common suite of the client's own list is used", "The server lists its suites in the other order. The client must go by its own.", both, func(sc *scene) {
 			sc.settings = `{"version":1,"profiles":["identity"],"carriers":["envelope","inline","http"],"suites":["x25519-sha256-chacha20poly1305","mlkem768x25519-sha256-aes256gcm"],"mode":"required","clientKey":"none"}`
 		}, func(t *T, r *result) {
@@ -190,12 +198,11 @@ func (r *result) count(method string) int {
 }
 
 func lostContext(sc *scene) {
-	done := false
+	var done atomic.Bool
 	sc.outer = func(x *exchange) bool {
-		if done || !x.target() {
+		if !x.target() || !done.CompareAndSwap(false, true) {
 			return false
 		}
-		done = true
 		x.mark()
 		x.h.trust.forget()
 		x.trustError(protocol.UnknownContext, nil)
@@ -230,18 +237,16 @@ func lostContextSeen(t *T, r *result) {
 }
 
 func rolledOver(sc *scene) {
-	done := false
+	var done atomic.Bool
 	sc.outer = func(x *exchange) bool {
-		if done || !x.target() {
+		if !x.target() || !done.CompareAndSwap(false, true) {
 			return false
 		}
-		done = true
 		x.mark()
 		x.h.trust.retire()
 		if err := x.h.trust.renew(); err != nil {
 			return false
 		}
-		x.h.ranWith = nil
 		x.trustError(protocol.UnknownKey, x.h.trust.object(nil, nil))
 		return true
 	}
@@ -250,18 +255,19 @@ func rolledOver(sc *scene) {
 // expiring serves a first key object that ends within a second and a half, and
 // holds the first sealed answer back until then.
 func expiring(sc *scene) {
-	var first protocol.ContextID
-	var ends time.Time
+	var first atomic.Pointer[protocol.ContextID]
+	var ends time.Time // set under the holder's lock, before any frame can come
 	sc.object = func(o *keyObject) {
 		if ends.IsZero() {
 			ends = time.Now().Add(1500 * time.Millisecond).Truncate(time.Second) // half a second at least
 			o.claims[claimExp] = unix(ends)
 		}
 	}
-	held := false
 	sc.outer = func(x *exchange) bool {
-		if x.o != nil && !held {
-			held, first = true, x.o.ctx.id
+		if x.o == nil {
+			return false
+		}
+		if first.CompareAndSwap(nil, &x.o.ctx.id) {
 			x.mark()
 			wait := time.NewTimer(time.Until(ends) + 5*time.Millisecond)
 			defer wait.Stop()
@@ -269,7 +275,7 @@ func expiring(sc *scene) {
 			case <-wait.C:
 			case <-x.r.Context().Done():
 			}
-		} else if x.o != nil && x.o.ctx.id == first {
+		} else if x.o.ctx.id == *first.Load() && !time.Now().Before(ends) {
 			x.h.problem("a request came in the context of the expired object")
 		}
 		return false

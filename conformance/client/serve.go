@@ -221,6 +221,9 @@ func (h *host) tryOpen(x *exchange) {
 		o.body = append(o.body, more.body...)
 	}
 	x.o, x.opened = o, o
+	h.mu.Lock()
+	x.early = o.warm && !h.answered[o.ctx.id]
+	h.mu.Unlock()
 	x.digest = string(hash(o.body))
 	if m, err := wire.ParseMessage(o.body); err == nil {
 		x.record.inner = m.Method
@@ -317,6 +320,12 @@ func (x *exchange) frames(cs []content) [][]byte {
 // the response, unless the scene cuts the stream.
 func (x *exchange) write(frames [][]byte) {
 	cut := x.target() && x.h.sc.cut
+	x.h.mu.Lock()
+	if x.h.answered == nil {
+		x.h.answered = map[protocol.ContextID]bool{}
+	}
+	x.h.answered[x.o.ctx.id] = true
+	x.h.mu.Unlock()
 	x.w.Header().Set("Cache-Control", "no-store")
 	texts := make([]string, len(frames))
 	for i, f := range frames {

@@ -293,7 +293,7 @@ func narrow() []Mutant {
 		m("refuses every sealed answer", func(t string, body []byte) bool {
 			return strings.HasPrefix(t, protocol.MediaTypeFrames) || bytes.Contains(body, []byte(`"frame":`)) || bytes.Contains(body, []byte(protocol.MetaFrames))
 		}, "call", "stream", "inline", "http", "http-chunked", "certificate", "fresh", "padding", "padded-answer", "unknown-meta", "salt-of-answer", "redelivered",
-			"key-expires", "numbering", "suite-choice", "client-key-null", "revision"),
+			"key-expires", "numbering", "warm-after-answer", "suite-choice", "client-key-null", "revision"),
 		m("refuses unknown members of settings", holds(`"pigeon"`), "unknown-settings"),
 		m("refuses unknown members outside", holds(`"x-proxy"`), "outer-id"),
 		m("refuses comments", holds(": still here"), "comments"),
