@@ -30,7 +30,7 @@ const (
 	absentType  = "For backward compatibility with servers implementing earlier protocol versions, which do not include resultType, clients MUST treat an absent resultType as \"complete\"."
 	initialized = "After successful initialization, the client MUST send an initialized notification to indicate it is ready to begin normal operations"
 	priming     = "The server SHOULD immediately send an SSE event consisting of an event ID and an empty data field in order to prime the client to reconnect (using that event ID as Last-Event-ID)."
-	errors_     = "Error responses are sent when the operation fails or encounters an error."
+	failures    = "Error responses are sent when the operation fails or encounters an error."
 )
 
 // core fills in what all cases of profile core share.
@@ -207,7 +207,7 @@ func plain() []conformance.Case {
 			})
 		}
 		refusal := func(name string, status int, code int, message string, data string) {
-			bad(name, 11, "basic/index#error-responses", errors_, "a server that requires trust is not taken for one that answered", "The call is answered with the error "+message+", as a server does that serves trusted clients only.", func(sc *scene) {
+			bad(name, 11, "basic/index#error-responses", failures, "a server that requires trust is not taken for one that answered", "The call is answered with the error "+message+", as a server does that serves trusted clients only.", func(sc *scene) {
 				sc.plain = func(x *exchange, a *innerAnswer) bool {
 					if a.echo {
 						x.mark()
