@@ -49,7 +49,7 @@ func (cfg *ConnectConfig) roundTripper() (http.RoundTripper, func(), error) {
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	base.DisableCompression = true
 	base.MaxIdleConnsPerHost = 64
-	rt, err := transport.RoundTripper(withHeader{base, cfg.Header}, transport.ClientConfig{
+	rt, err := transport.RoundTripper(leg{base, cfg.Header, cfg.Offer.Mode != protocol.ModePreferred}, transport.ClientConfig{
 		Identity: cfg.Identity, Anchor: cfg.Anchor, Settings: settings, Mode: cfg.Offer.Mode, Carrier: cfg.Carrier,
 		OuterEra: cfg.OuterEra, Pad: cfg.Pad, Fresh: cfg.Fresh,
 		Limits:  transport.Limits{MaxMessage: cfg.MaxMessage},
@@ -124,18 +124,24 @@ func (t noRedirects) RoundTrip(req *http.Request) (*http.Response, error) {
 	return nil, fmt.Errorf("it redirects (HTTP status %d) to another origin, where a client would go unsealed; let it answer at its own URL, or connect to that one", resp.StatusCode)
 }
 
-// withHeader adds fields to what is sent, outside the seal.
-type withHeader struct {
+// A leg carries outer requests to the next hop.
+type leg struct {
 	next   http.RoundTripper
-	header http.Header
+	header http.Header // added, outside the seal
+	sealed bool        // all that goes out is sealed, or opens the leg
 }
 
-func (t withHeader) RoundTrip(req *http.Request) (*http.Response, error) {
-	if len(t.header) > 0 {
-		req = req.Clone(req.Context())
-		for name, values := range t.header {
-			req.Header[name] = values
-		}
+func (l leg) RoundTrip(req *http.Request) (*http.Response, error) {
+	req = req.Clone(req.Context())
+	for name, values := range l.header {
+		req.Header[name] = values
 	}
-	return t.next.RoundTrip(req)
+	if l.sealed {
+		// Tells net/http, and nobody else, that it may send the same bytes again
+		// when a connection that was kept turns out closed without an answer, as
+		// after a restart of the server. A server that did get them refuses them
+		// the second time as replayed.
+		req.Header["Idempotency-Key"] = nil
+	}
+	return l.next.RoundTrip(req)
 }
