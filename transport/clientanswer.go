@@ -144,9 +144,12 @@ type streamBody struct {
 	// resumable: events had ids, so the client can ask for the rest (legacy),
 	// in a stream that is sealed as this one; then the break is its to mend.
 	resumable bool
-	buf       []byte
-	off       int
-	err       error
+	// held is the response, and what follows it, until the final frame is open:
+	// before that the answer is not complete (TMCP-9.2-2).
+	held []byte
+	buf  []byte
+	off  int
+	err  error
 }
 
 func (b *streamBody) Read(p []byte) (int, error) {
@@ -179,7 +182,7 @@ func (b *streamBody) fill() error {
 	a := &b.answer
 	if b.pending {
 		b.pending = false
-		return b.event(a.first)
+		return b.deliver(a.first)
 	}
 	frame, err := a.src.frame()
 	switch {
@@ -202,7 +205,25 @@ func (b *streamBody) fill() error {
 	if a.final = final; err != nil {
 		return err
 	}
-	return b.event(c)
+	return b.deliver(c)
+}
+
+// deliver puts the event of c into buf, or holds it back.
+func (b *streamBody) deliver(c protocol.Content) error {
+	if err := b.event(c); err != nil {
+		return err
+	}
+	switch {
+	case b.answer.final:
+		b.buf = append(b.held, b.buf...)
+		b.held = nil
+	case b.held != nil || b.x.id != "" && answers(c.Body, b.x.id):
+		if b.held = append(b.held, b.buf...); len(b.held) > 2*b.x.rt.cfg.Limits.message() {
+			return protocol.Errorf(protocol.TooLarge, "more than %d bytes follow a response that is not final", 2*b.x.rt.cfg.Limits.message())
+		}
+		b.buf = b.buf[:0]
+	}
+	return nil
 }
 
 func (b *streamBody) event(c protocol.Content) error {
