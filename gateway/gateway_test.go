@@ -89,7 +89,8 @@ func run(t *testing.T, f func(context.Context, *end, func()) error) *end {
 }
 
 // tools is an MCP server with echo {text}, and slow, which sends a progress
-// notification, says so, and ends when its caller is gone.
+// notification, says so, and ends with the test (the SDK does not cancel it when
+// its caller is gone, with or without gateways between).
 func tools(t *testing.T) (url string, calls *atomic.Int64, slow chan struct{}) {
 	t.Helper()
 	calls, slow = new(atomic.Int64), make(chan struct{}, 10)

@@ -106,7 +106,7 @@ func ShortTable(all []*Measured) []byte {
 			}
 			identity = append(identity, verdict)
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", m.Target.Package, m.Target.Version, strings.Join(core, "<br>"), strings.Join(identity, "<br>"))
+		fmt.Fprintf(&b, "| %s (%s) | %s | %s | %s |\n", m.Target.Package, m.Target.Language, m.Target.Version, strings.Join(core, "<br>"), strings.Join(identity, "<br>"))
 	}
 	b.WriteString("\nWhat fails, with MCP's sentence on it, is told in [docs/interop.md](docs/interop.md).\n")
 	return b.Bytes()
