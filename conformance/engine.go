@@ -23,8 +23,11 @@ type Config struct {
 	Seed     uint64 // shuffles the order
 
 	StepTimeout  time.Duration // one exchange; default 10 s
-	StartTimeout time.Duration // the target's first answer; default 30 s
-	CanaryTool   string        // a tool that may be called
+	StartTimeout time.Duration // the target's first answer, which may have to be fetched first; default 120 s
+	// Starting is told now and then how long the first answer has been waited
+	// for; may be nil.
+	Starting   func(waited, limit time.Duration)
+	CanaryTool string // a tool that may be called
 
 	// Subject is the client under test (roles client and relay); Upstream is the
 	// server that a relay stands before, else nil.
@@ -96,6 +99,8 @@ type run struct {
 	open   map[Era]*Session // shared sessions
 	total  int
 
+	memo map[string]string // see T.Remember
+
 	silent int    // consecutive failed checks for life
 	dead   string // why no further case can be tried
 }
@@ -110,13 +115,14 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		cfg.StepTimeout = 10 * time.Second
 	}
 	if cfg.StartTimeout <= 0 {
-		cfg.StartTimeout = max(30*time.Second, cfg.StepTimeout)
+		cfg.StartTimeout = max(120*time.Second, cfg.StepTimeout)
 	}
 	if cfg.Observed == nil {
 		cfg.Observed = &Observations{}
 	}
-	r := &run{cfg: cfg, byID: map[string]*Case{}, done: map[instance]*Result{}, open: map[Era]*Session{}, survey: cfg.Survey}
+	r := &run{cfg: cfg, byID: map[string]*Case{}, done: map[instance]*Result{}, open: map[Era]*Session{}, memo: map[string]string{}, survey: cfg.Survey}
 	rep := &Report{Target: cfg.Target.String(), Transport: cfg.Target.Transport(), Seed: cfg.Seed}
+	defer r.closeAll()
 	if r.survey == nil {
 		if err := r.takeSurvey(ctx); err != nil {
 			if ctx.Err() != nil {
@@ -136,7 +142,6 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 
 	todo := r.plan()
 	r.total = len(todo)
-	defer r.closeAll()
 	for _, in := range todo {
 		if ctx.Err() != nil {
 			break
@@ -226,7 +231,7 @@ func (r *run) judge(ctx context.Context, in instance, res *Result) {
 	if in.c.Negative() {
 		twin := r.try(ctx, instance{r.byID[in.c.Twin], in.era})
 		if twin.Outcome == NotApplicable {
-			res.Outcome, res.Reason = NotApplicable, fmt.Sprintf("its positive twin %s is not applicable: %s", in.c.Twin, twin.Reason)
+			res.Outcome, res.Reason = NotApplicable, twin.Reason
 			return
 		}
 		if twin.Outcome != Pass && twin.Outcome != Warn {

@@ -92,10 +92,21 @@ func (r *run) surveyEra(ctx context.Context, era Era, info *EraInfo) error {
 	if err != nil {
 		return err
 	}
-	defer link.Close()
 	began := time.Now()
 	t := &T{ctx: ctx, run: r, c: &Case{ID: "survey", Level: MUST}, era: era, log: log}
 	s := t.RawSession(link)
+	defer func() {
+		// A process is not started twice without need: cases go on with this one.
+		if info.Spoken && link.Alive() && r.cfg.Target.Transport() == wire.TransportStdio && (era == Modern || info.Result != nil) {
+			r.open[era] = s
+		} else {
+			link.Close()
+		}
+	}()
+	if r.survey.Startup == 0 && r.cfg.Starting != nil {
+		stop := r.tellStart(began, wait)
+		defer stop()
+	}
 	call := Call{Method: "server/discover"}
 	if era == Legacy {
 		call = Call{Method: "initialize", Params: Obj{
@@ -124,6 +135,9 @@ func (r *run) surveyEra(ctx context.Context, era Era, info *EraInfo) error {
 		info.Version = s.Version
 		info.ServerInfo = jsonrpc.Get(orEmpty(info.Result), "serverInfo")
 		info.Spoken = true
+		if link.Alive() && r.cfg.Target.Transport() == wire.TransportStdio {
+			_, _ = s.Try(Call{Method: "notifications/initialized", Note: true})
+		}
 		s.end()
 		return nil
 	}
@@ -134,6 +148,29 @@ func (r *run) surveyEra(ctx context.Context, era Era, info *EraInfo) error {
 	}
 	info.Spoken = true
 	return nil
+}
+
+// tellStart tells [Config.Starting] every few seconds how long the first answer
+// has been waited for, until stop is called.
+func (r *run) tellStart(began time.Time, limit time.Duration) (stop func()) {
+	tick := time.NewTicker(5 * time.Second)
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-tick.C:
+				r.cfg.Starting(time.Since(began), limit)
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		tick.Stop()
+		close(done)
+		<-ended
+	}
 }
 
 // gated reports whether m refuses to answer for lack of trust.

@@ -118,6 +118,12 @@ func (t *T) Reached(seq int) { t.verdict.reachedSeq = seq }
 // NoEffect records how it was seen that what the guard protects did not happen.
 func (t *T) NoEffect(format string, args ...any) { t.verdict.noEffect = fmt.Sprintf(format, args...) }
 
+// Remember keeps a finding about the target for later cases of the run.
+func (t *T) Remember(key, finding string) { t.run.memo[string(t.era)+" "+key] = finding }
+
+// Remembered is what [T.Remember] kept for this era, or "".
+func (t *T) Remembered(key string) string { return t.run.memo[string(t.era)+" "+key] }
+
 // Link opens a link that belongs to this case.
 func (t *T) Link() wire.Link {
 	ctx, cancel := context.WithTimeout(t.ctx, t.StepTimeout())

@@ -37,7 +37,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	fl.StringSliceVar(&f.eras, "era", nil, "run this era only: modern, legacy")
 	fl.Uint64Var(&f.seed, "seed", 1, "order of the cases")
 	fl.DurationVar(&f.step, "timeout", 10*time.Second, "longest wait for one answer")
-	fl.DurationVar(&f.start, "start-timeout", 30*time.Second, "longest wait for the target's first answer")
+	fl.DurationVar(&f.start, "start-timeout", 120*time.Second, "longest wait for the target's first answer, which may have to be downloaded first")
 	fl.StringVar(&f.jsonFile, "json", "", "write the report as JSON to this file, - for stdout")
 	fl.StringVar(&f.junitFile, "junit", "", "write the report as JUnit XML to this file, - for stdout")
 	fl.StringVar(&f.baseline, "baseline", "", "file of expected failures, one case a line")
@@ -165,6 +165,9 @@ func (f *runFlags) run(ctx context.Context, role conformance.Role, target wire.T
 	rep, err := conformance.Run(ctx, conformance.Config{
 		Target: target, Observed: obs, Cases: all, Select: sel, Eras: eras, Seed: f.seed,
 		StepTimeout: f.step, StartTimeout: f.start, CanaryTool: f.canary, Progress: progress,
+		Starting: func(waited, limit time.Duration) {
+			fmt.Fprintf(os.Stderr, "tmcp-conform: %s has not answered yet; waited %s of %s (--start-timeout)\n", target, waited.Round(time.Second), limit)
+		},
 	})
 	clear()
 	var missing *conformance.PrerequisiteError

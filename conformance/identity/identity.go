@@ -90,6 +90,9 @@ func open(t *T) *peer {
 
 func openWith(t *T, mine *protocol.Settings) *peer {
 	p := &peer{t: t, mine: mine}
+	if why := t.Remembered("not offered"); why != "" {
+		t.NotApplicable("%s", why) // asked once; a process is not started for every case to hear it again
+	}
 	if p.mine == nil {
 		p.mine = settings(t, protocol.Offer{})
 	}
@@ -107,7 +110,9 @@ func openWith(t *T, mine *protocol.Settings) *peer {
 	}
 	raw := conformance.Member(p.result, path...)
 	if raw == nil {
-		t.NotApplicable("the server does not offer %s", protocol.ExtensionID)
+		why := "the server does not offer " + protocol.ExtensionID
+		t.Remember("not offered", why)
+		t.NotApplicable("%s", why)
 	}
 	var err error
 	if p.settings, err = protocol.ParseSettings(raw); err != nil {

@@ -8,7 +8,41 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 )
+
+// width is that of the narrowest terminal that people use.
+const width = 80
+
+// wrap breaks text between words into lines of at most [width], the first one
+// behind head, the others indented as far. A longer word stays whole.
+func wrap(head, text string) string {
+	var b strings.Builder
+	indent := strings.Repeat(" ", len(head))
+	for i, para := range strings.Split(text, "\n") {
+		if i > 0 {
+			head = indent
+		}
+		b.WriteString(head)
+		at := len(head)
+		for j, word := range strings.Fields(para) {
+			n := utf8.RuneCountInString(word)
+			switch {
+			case j == 0:
+			case at+1+n > width:
+				b.WriteString("\n" + indent)
+				at = len(indent)
+			default:
+				b.WriteByte(' ')
+				at++
+			}
+			b.WriteString(word)
+			at += n
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
 
 // Console prints the document for people. verbose also lists what passed.
 func (d *Document) Console(w io.Writer, verbose bool) {
@@ -20,7 +54,7 @@ func (d *Document) Console(w io.Writer, verbose bool) {
 		case i.Spoken:
 			fmt.Fprintf(w, "  %s: %s\n", e, i.Version)
 		default:
-			fmt.Fprintf(w, "  %s: not spoken (%s)\n", e, i.Why)
+			fmt.Fprint(w, wrap("  ", fmt.Sprintf("%s: not spoken (%s)", e, i.Why)))
 		}
 	}
 	fmt.Fprintln(w)
@@ -47,17 +81,17 @@ func (d *Document) Console(w io.Writer, verbose bool) {
 			}
 			fmt.Fprintf(w, "%s  %s\n", label, r.Case)
 			if len(r.Title) > 0 {
-				fmt.Fprintf(w, "      %s  [%s, %s]\n", r.Title, r.Level, r.Requirement)
+				fmt.Fprint(w, wrap("      ", fmt.Sprintf("%s  [%s, %s]", r.Title, r.Level, r.Requirement)))
 			}
 			if r.Reason != "" {
-				fmt.Fprintf(w, "      %s\n", strings.ReplaceAll(r.Reason, "\n", "\n      "))
+				fmt.Fprint(w, wrap("      ", r.Reason))
 			}
 			if r.Replay != "" && o != "untestable" {
 				fmt.Fprintf(w, "      replay: %s\n", r.Replay)
 			}
 		}
 		for _, why := range order {
-			fmt.Fprintf(w, "NOT APPLICABLE  %d × %s\n", reasons[why], why)
+			fmt.Fprint(w, wrap("NOT APPLICABLE  ", fmt.Sprintf("%d × %s", reasons[why], why)))
 		}
 	}
 	s := d.Summary
