@@ -146,9 +146,9 @@ func TestConcurrentSealsUseNoNonceTwice(t *testing.T) {
 	wg.Wait()
 }
 
-// TMCP-8.5-8: … so that a stranger cannot move the window. Who has read a ctx-id
-// on the path can name messages of it in retries of its own, as many as it likes:
-// the context's owner is not shut out by that.
+// Who has read a ctx-id on the path can name messages of it in retries of its
+// own, as many as it likes: the window does not move far enough by that to shut
+// the context's owner out.
 func TestStrangerCannotWalkTheWindow(t *testing.T) {
 	server, peer := redPair(t, protocol.ServerConfig{})
 	seal := func(c *protocol.Client, meta protocol.Meta) (*protocol.Call, *protocol.Request, error) {

@@ -19,8 +19,8 @@ type ServerConfig struct {
 	Validity time.Duration
 
 	// MaxContexts bounds the contexts, and with them the replay cache, of one
-	// HPKE key; a key that reaches it is replaced early. Default 1 << 20, at
-	// some 400 bytes each.
+	// HPKE key; a key that reaches it is replaced early, while it still opens, up
+	// to 16 keys at a time. Default 1 << 20, at some 400 bytes each.
 	MaxContexts int
 
 	// Pad pads answers to buckets, so that their length tells less.

@@ -42,7 +42,7 @@ type ServerConfig struct {
 	Observe func(Event)
 	// PassFields names HTTP fields outside the seal that the server may see, such
 	// as Traceparent. They are what any proxy says; a sealed field of the same
-	// name wins.
+	// name wins, so they prove nothing about the caller.
 	PassFields []string
 	// PublicTools lets names and definitions of tools stand outside the seal, as
 	// gateways need that list tools themselves (inline carrier). Calls are sealed
@@ -72,8 +72,11 @@ type handler struct {
 // it opens, hands to inner as the request that the client made, and seals
 // inner's answer as it is written. In required mode inner never sees plaintext.
 //
-// A request that inner gets has the path and connection of the outer one, and
-// the HTTP fields that the client sealed; see also [SealedFrom].
+// A request that inner gets has the path and connection of the outer one (under
+// the HTTP carrier the path, query and Host that the client sealed), and the HTTP
+// fields that the client sealed; see also [SealedFrom]. No proxy has seen those
+// fields: inner must not believe X-Forwarded-User and the like, nor choose by the
+// path what a caller may do.
 //
 // The handler is an io.Closer too: for legacy clients of the inline carrier it
 // keeps a session of its own with inner, which Close ends.
@@ -195,6 +198,9 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) {
 // other statuses for a server of an older era, and fall back to plaintext.
 func (h *handler) refuse(w http.ResponseWriter, id jsonrpc.ID, method string, err error) {
 	e := reasonOf(err)
+	if !e.Reason.FromPeer() { // of this machine's making; clients take those reasons from nobody else
+		e = &protocol.Error{Reason: protocol.Busy, Detail: "this server can't do that now"}
+	}
 	h.see(Event{Kind: EventRefused, Method: method, Err: e})
 	writeJSON(w, http.StatusOK, e.Response(id))
 }

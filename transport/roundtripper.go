@@ -87,13 +87,17 @@ type roundTripper struct {
 // it as the Transport of the http.Client that the SDK is given. It fetches and
 // verifies the server's key object when it is first needed, keeps it per URL,
 // seals every request, and restores the server's answer as the server made it,
-// except that results are labelled with [protocol.MetaStatus].
+// except that results are labelled with [protocol.MetaStatus]; not so under the
+// HTTP carrier, which changes nothing, and where such a label is the server's own
+// word. One RoundTripper is for one user: its requests share contexts, by which
+// the path can link them.
 //
 // What goes wrong before the answer has begun comes back as a JSON-RPC error
 // with the reason in error.data.reason; requests without an id, and streams
 // that break later, fail with an error that wraps a *[protocol.Error]. In
 // required mode nothing is ever sent in plaintext except what opens the outer
-// leg, which is the same for all conversations.
+// leg, which is the same for all conversations, and the URL: the HTTP carrier
+// seals its query, the others do not.
 func RoundTripper(base http.RoundTripper, cfg ClientConfig) (http.RoundTripper, error) {
 	rt, err := newRoundTripper(base, cfg)
 	if err != nil {
