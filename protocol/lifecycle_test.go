@@ -173,7 +173,7 @@ func TestFullKeysAreRetired(t *testing.T) {
 			break
 		}
 	}
-	if !busy || keys != 16 || len(frames) != max*keys {
+	if !busy || keys != 6 || len(frames) != max*keys {
 		t.Fatalf("busy %v after %d keys and %d contexts", busy, keys, len(frames))
 	}
 	for _, f := range frames {

@@ -20,7 +20,7 @@ type ServerConfig struct {
 
 	// MaxContexts bounds the contexts, and with them the replay cache, of one
 	// HPKE key; a key that reaches it is replaced early, while it still opens, up
-	// to 16 keys at a time. Default 1 << 20, at some 400 bytes each.
+	// to 6 keys at a time. Default 1 << 18, at some 400 bytes each: 630 MB at most.
 	MaxContexts int
 
 	// Pad pads answers to buckets, so that their length tells less.
@@ -31,7 +31,7 @@ const (
 	// TMCP-5.6-2: A holder SHOULD make key objects valid for ten minutes and renew them at half
 	// that time, with new HPKE keys.
 	defaultValidity    = 10 * time.Minute
-	defaultMaxContexts = 1 << 20
+	defaultMaxContexts = 1 << 18
 	// grace is how long a key still opens after its object expired: what was
 	// sealed in its last second may still be on the way.
 	// TMCP-5.6-3: A server MUST go on answering with the old HPKE keys until 60 seconds after the
@@ -39,7 +39,7 @@ const (
 	grace = 60 * time.Second
 	// maxLiveKeys bounds keys that were retired early and are still within
 	// their validity. At the bound the server refuses new contexts.
-	maxLiveKeys = 16
+	maxLiveKeys = 6
 	// maxNonceObjects bounds the nonce-bound key objects remembered per key.
 	maxNonceObjects = 1 << 16
 	hotContexts     = 1024

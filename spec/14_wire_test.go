@@ -264,8 +264,8 @@ func TestOuterRequests(t *testing.T) {
 	}
 }
 
-// TMCP-11.4-4: A client in mode `preferred` MUST label each result it delivers with `_meta["org.trustedmcp/status"]`, whose `state` is `sealed` or `unattested`.
-// TMCP-11.4-5: A client MUST remove or replace `_meta["org.trustedmcp/status"]` in every result that comes from a peer, so that only its own label remains.
+// TMCP-11.4-4: A client in mode `preferred` MUST label each result it delivers, but for those under carrier `http`, with `_meta["org.trustedmcp/status"]`, whose `state` is `sealed` or `unattested`.
+// TMCP-11.4-5: A client MUST remove or replace `_meta["org.trustedmcp/status"]` in every result that comes from a peer, but for those under carrier `http`, so that only its own label remains.
 // TMCP-11.4-1: A client in mode `preferred` MUST seal whenever the server offers the extension.
 // TMCP-12.1-2: An implementation MUST NOT present a result of profile `identity` as attested.
 func TestLabels(t *testing.T) {

@@ -107,6 +107,9 @@ func (a *answer) response(x *exchange) (*http.Response, error) {
 	if !a.final {
 		return nil, protocol.Errorf(protocol.AnswerInvalid, "an answer that is no stream is one frame, and this has more")
 	}
+	if err := a.nothingAfter(); err != nil {
+		return nil, err
+	}
 	body := c.Body
 	var err error
 	switch c.Kind {
@@ -122,12 +125,32 @@ func (a *answer) response(x *exchange) (*http.Response, error) {
 			return nil, err
 		}
 	case protocol.KindEnd:
-		body = nil
+		// TMCP-10.4-2: A client MUST end every inner request with an answer or an error.
+		if body = nil; x.id != "" && status < 300 {
+			return nil, protocol.Errorf(protocol.AnswerInvalid, "the server ended its answer to a request without one (status %d)", status)
+		}
 	default:
 		return nil, protocol.Errorf(protocol.AnswerInvalid, "content kind %d in an answer", c.Kind)
 	}
 	a.done(x)
 	return newResponse(x.req, status, header, body), nil
+}
+
+// nothingAfter reads what follows the final frame: another frame of this answer
+// is an error, whatever else the path adds is not looked at.
+func (a *answer) nothingAfter() error {
+	for {
+		frame, err := a.src.frame()
+		if err == errComment {
+			continue
+		}
+		if err != nil {
+			return nil
+		}
+		if _, _, err := a.call.Open(frame); err != nil && err != protocol.ErrRedelivered {
+			return err
+		}
+	}
 }
 
 func (a *answer) done(x *exchange) {
