@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -129,6 +130,8 @@ func (s *envelopeSink) frame(sealed []byte, final bool) error {
 		b = append(b64.AppendEncode(b, sealed), `"}}`...)
 		if s.stream {
 			b = append(b, "\n\n"...)
+		} else {
+			s.w.Header().Set("Content-Length", strconv.Itoa(len(b))) // so that the client reads it into one buffer
 		}
 	}
 	*buf = b

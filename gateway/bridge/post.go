@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"strconv"
@@ -35,7 +34,11 @@ func accepts(r *http.Request, want string) bool {
 
 // readBody reads a whole request body; on failure it has answered.
 func readBody(w http.ResponseWriter, r *http.Request, max int) ([]byte, bool) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(max)))
+	var buf bytes.Buffer
+	if r.ContentLength > 0 {
+		buf.Grow(int(min(r.ContentLength, int64(max), 64<<10)) + bytes.MinRead) // more only as it comes
+	}
+	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, int64(max)))
 	var tooBig *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooBig):
@@ -46,7 +49,7 @@ func readBody(w http.ResponseWriter, r *http.Request, max int) ([]byte, bool) {
 		writeError(w, http.StatusBadRequest, "", jsonrpc.CodeParse, "the request body broke off: "+err.Error(), nil)
 		return nil, false
 	}
-	return body, true
+	return buf.Bytes(), true
 }
 
 func (s *StdioServer) servePost(w http.ResponseWriter, r *http.Request) {

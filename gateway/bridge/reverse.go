@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/trustedmcp/tmcp/internal/jsonrpc"
@@ -86,8 +87,8 @@ func NewReverse(o ReverseOptions) (*Reverse, error) {
 				}
 			}
 		},
-		Transport:     p.o.Transport,
-		FlushInterval: -1, // each SSE event goes out as it comes
+		Transport:  p.o.Transport, // ReverseProxy flushes event streams, and bodies of unknown length, as they come
+		BufferPool: copyBuffers{},
 		ModifyResponse: func(r *http.Response) error {
 			if e, ok := r.Request.Context().Value(exchangeKey{}).(*proxied); ok && !e.timer.Stop() {
 				return errLate
@@ -107,6 +108,14 @@ func (p *Reverse) Close() error {
 	}
 	return nil
 }
+
+// copyBuffers are what answers are copied through.
+type copyBuffers struct{}
+
+var copies = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+func (copyBuffers) Get() []byte  { return copies.Get().(*[32 << 10]byte)[:] }
+func (copyBuffers) Put(b []byte) { copies.Put((*[32 << 10]byte)(b)) }
 
 type exchangeKey struct{}
 
@@ -137,8 +146,11 @@ func (p *Reverse) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer cancel(nil)
 	e := &proxied{body: body, timer: time.AfterFunc(p.o.AnswerWait, func() { cancel(errLate) })}
 	defer e.timer.Stop()
-	in := r.Clone(context.WithValue(ctx, exchangeKey{}, e))
-	in.Header.Del("Upgrade") // MCP has no use for it
+	in := r.WithContext(context.WithValue(ctx, exchangeKey{}, e)) // ReverseProxy clones it
+	if in.Header["Upgrade"] != nil {
+		in.Header = in.Header.Clone()
+		in.Header.Del("Upgrade") // MCP has no use for it
+	}
 	in.ContentLength = int64(len(body))
 	in.TransferEncoding = nil
 	in.Body, in.GetBody = http.NoBody, nil
