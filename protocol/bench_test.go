@@ -142,8 +142,10 @@ func BenchmarkAttest(b *testing.B) {
 	p := newPair(b)
 	nonce := bytes.Repeat([]byte{7}, 16)
 	b.ReportAllocs()
+	now := t0
 	for b.Loop() {
-		if _, err := p.server.Attest(nonce, t0); err != nil {
+		now = now.Add(20 * time.Millisecond) // as often as is answered
+		if _, err := p.server.Attest(nonce, now); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -350,3 +350,23 @@ func TestSettingsDefaultsAndLimits(t *testing.T) {
 		}
 	}
 }
+
+// TMCP-4.6-6: A server SHOULD bound the rate at which it answers `trust/attest`, and answer above that with `busy`.
+func TestAttestIsBounded(t *testing.T) {
+	s, _ := newServer(t, nil)
+	nonce := []byte("12345678")
+	answered := 0
+	for range 1000 {
+		if _, err := s.Attest(nonce, t0); err == nil {
+			answered++
+		} else {
+			wantReason(t, err, protocol.Busy)
+		}
+	}
+	if answered != 256 {
+		t.Fatalf("%d of 1000 at one moment", answered)
+	}
+	if _, err := s.Attest(nonce, t0.Add(time.Second)); err != nil {
+		t.Fatalf("a second later: %v", err)
+	}
+}

@@ -58,6 +58,7 @@ type Server struct {
 	live    atomic.Value // []*serverKey, current included, newest first
 	toolSet atomic.Pointer[Digest]
 	clients settingsCache
+	attests tokenBucket
 }
 
 // serverKey is one generation of HPKE keys, with everything that depends on it.
@@ -161,6 +162,35 @@ func (s *Server) KeyObject(now time.Time) (object []byte, expires time.Time, err
 	return k.object, k.expires, nil
 }
 
+const (
+	// attestRate is how many nonces a second are answered in the long run: each
+	// costs a signature. In the life of a key they fit into maxNonceObjects.
+	attestRate  = 64
+	attestBurst = 256
+)
+
+// A tokenBucket bounds a rate: it holds up to attestBurst tokens, and gains
+// attestRate of them a second.
+type tokenBucket struct {
+	mu    sync.Mutex
+	spent float64 // tokens that are missing
+	at    time.Time
+}
+
+func (b *tokenBucket) take(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if d := now.Sub(b.at); d > 0 {
+		b.spent = max(0, b.spent-d.Seconds()*attestRate)
+		b.at = now
+	}
+	if b.spent+1 > attestBurst {
+		return false
+	}
+	b.spent++
+	return true
+}
+
 // Attest returns a key object that carries the peer's nonce (8 to 64 bytes),
 // over the current HPKE keys. It must not be cached.
 func (s *Server) Attest(nonce []byte, now time.Time) ([]byte, error) {
@@ -172,6 +202,11 @@ func (s *Server) Attest(nonce []byte, now time.Time) ([]byte, error) {
 	k, err := s.currentKey(now)
 	if err != nil {
 		return nil, err
+	}
+	// TMCP-4.6-6: A server SHOULD bound the rate at which it answers `trust/attest`, and answer
+	// above that with `busy`.
+	if !s.attests.take(now) {
+		return nil, fail(Busy, "more than %d key objects for nonces in a second; use the one of server/discover, or try again", attestRate)
 	}
 	// TMCP-5.6-6: A key object for a nonce MUST name the same HPKE keys and the same `exp` as the
 	// current one without a nonce.
