@@ -98,6 +98,7 @@ func TestReplayOfOpenFrames(t *testing.T) {
 
 // TMCP-8.2-2: A server MUST bound the number of contexts that hang on one key, and retire the key early when the bound is reached.
 // TMCP-8.4-3: A server MUST NOT open another open frame under a key for which it cannot remember it, and answers with `unknown-key` and a newer key, or `busy`.
+// TMCP-10.2-1: A server that cannot take more work MUST answer with `busy` rather than hang.
 func TestFullKey(t *testing.T) {
 	w := newWorld(t)
 	s := w.server(func(c *protocol.ServerConfig) { c.MaxContexts = 3 })
@@ -232,6 +233,7 @@ func TestRetryFarAhead(t *testing.T) {
 // TMCP-8.7-1: A client MUST set the client key of its open frames to null where the server's `clientKey` is `none`.
 // TMCP-8.7-2: A server whose `clientKey` is `required` MUST answer an open frame without a client key with `client-key-required`.
 // TMCP-8.7-3: A server MUST answer a client key that it did not ask for, or does not accept, with `client-key-refused`.
+// TMCP-16.2-3: a client MUST NOT present one that the server's settings did not ask for.
 func TestClientKeys(t *testing.T) {
 	w := newWorld(t)
 	s := w.server(offer(t, protocol.Offer{ClientKey: protocol.ClientKeyNone}))

@@ -299,6 +299,7 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+// TMCP-13.2-4: A server's trust layer MUST answer all open calls with an error when the inner server ends.
 func TestChildThatMisbehaves(t *testing.T) {
 	o := self(t, "script", "SCRIPT_VERSION=2025-11-25")
 	o.Limits.MaxBytes = 64 << 10
@@ -384,6 +385,8 @@ func TestMissingCommand(t *testing.T) {
 }
 
 // A modern client that goes away cancels its request at the child.
+//
+// TMCP-14.4-3: A gateway MUST propagate the inner client's disconnect to its peer in the modern era.
 func TestModernDisconnectCancels(t *testing.T) {
 	n := newNotes()
 	o := self(t, "script")

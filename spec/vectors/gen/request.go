@@ -206,7 +206,7 @@ func badOpen(hybrid, plain *session, p part) {
 	request("open-replayed", "replayed", "TMCP-8.4-2", "The same open frame a second time, as in a copied request with a new JSON-RPC id.", step(open), step(open))
 	request("open-replayed-later", "replayed", "TMCP-8.4-1", "The same in the last second in which the key opens.", step(open), step(open, obj{"now": t0 + 659}))
 	request("open-replayed-after-others", "replayed", "TMCP-8.4-1", "With other messages in between.", step(open), step(newSession(1, second).open(p)), step(plain.open(p)), step(open))
-	request("open-61-after-exp", "unknown-key", "TMCP-5.6-3 TMCP-5.6-4", "60 seconds after exp the key is gone.", step(open, obj{"now": t0 + 660}))
+	request("open-61-after-exp", "unknown-key", "TMCP-5.6-3", "60 seconds after exp the key is gone.", step(open, obj{"now": t0 + 660}))
 	request("carrier-other", of, "TMCP-6.5-1", "Sealed for the envelope, arrived under the HTTP carrier.", http(open))
 }
 
