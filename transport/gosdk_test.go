@@ -163,6 +163,8 @@ func officialSDK(t *testing.T, leg transport.ClientConfig, version string, json 
 
 // A call that its client gives up is cancelled at the server: in the modern era
 // by the end of the stream, in the legacy one by a notification.
+//
+// TMCP-9.4-2: A server MUST treat the closing of the stream of a sealed request … as cancellation in the modern era
 func TestCancellation(t *testing.T) {
 	for _, leg := range legs {
 		for _, version := range []string{legacyVersion, modernVersion} {
@@ -209,6 +211,8 @@ func within(t testing.TB, ch <-chan struct{}, what string) {
 }
 
 // A legacy stream that broke is resumed with Last-Event-ID, inside the seal.
+//
+// TMCP-9.4-2: A server MUST treat the closing of the stream of a sealed request … and not in the legacy era.
 func TestResumption(t *testing.T) {
 	for _, leg := range legs[:3] {
 		t.Run(legName(leg), func(t *testing.T) {

@@ -113,6 +113,8 @@ func TestRequiredServerRefusesPlaintext(t *testing.T) {
 
 // In preferred mode either side speaks plaintext with a peer that has no trust,
 // and the client's results say so, whatever the peer says.
+//
+// TMCP-11.5-1: An implementation MUST behave as plain MCP demands towards a peer that does not know this extension, within what its mode allows.
 func TestPreferred(t *testing.T) {
 	liar := fixture()
 	mcp.AddTool(liar, &mcp.Tool{Name: "lie"}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {

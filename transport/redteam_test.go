@@ -91,6 +91,9 @@ func redPost(t testing.TB, c *http.Client, url, body string) (int, string) {
 
 // A server that offered trust once is never spoken to in plaintext later,
 // whatever the path makes of its next discovery.
+//
+// TMCP-11.4-2: A client in mode `preferred` MUST NOT fall back to plain messages with a server that has offered the extension.
+// TMCP-11.4-3: A client in mode `preferred` SHOULD remember which servers offered the extension, and treat its disappearance as `trust-missing`.
 func TestPreferredIsNotStrippedLater(t *testing.T) {
 	var mu sync.Mutex
 	strip := false
@@ -160,6 +163,8 @@ func TestInlineRequiredLeaksNothing(t *testing.T) {
 }
 
 // A trust error, and what is observed, hold nothing of what was opened.
+//
+// TMCP-15.4-4: An implementation MUST NOT write plaintext of sealed messages … to logs, traces or error messages.
 func TestRefusalsTellNoContent(t *testing.T) {
 	var mu sync.Mutex
 	var seen []string
@@ -303,6 +308,8 @@ func TestFramedBodyReadWhileAnswering(t *testing.T) {
 }
 
 // Headers that only announce a large body cost the server nothing.
+//
+// TMCP-15.4-3: An implementation MUST bound memory and time for every input from a peer before that input has been authenticated.
 func TestAnnouncedBodyIsNotAllocated(t *testing.T) {
 	h, err := transport.Handler(&redServer{}, transport.ServerConfig{Identity: redIdentity(t)})
 	if err != nil {
