@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -60,6 +61,9 @@ func (a *answerWriter) Write(p []byte) (int, error) {
 	case a.done || a.tooLarge:
 		return len(p), nil
 	}
+	if a.body == nil && !a.stream {
+		a.body = make([]byte, 0, max(len(p), a.announced()))
+	}
 	a.body = append(a.body, p...)
 	if a.stream {
 		a.events()
@@ -74,6 +78,15 @@ func (a *answerWriter) Write(p []byte) (int, error) {
 		return 0, a.err
 	}
 	return len(p), nil
+}
+
+// announced is how long the server behind says that its answer is, or 0.
+func (a *answerWriter) announced() int {
+	n, err := strconv.Atoi(a.header.Get("Content-Length"))
+	if err != nil {
+		return 0
+	}
+	return min(n, a.limit)
 }
 
 // Flush makes what was written, and the head of a stream, go out now.

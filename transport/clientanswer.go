@@ -14,6 +14,7 @@ import (
 // the end, errComment for a keep-alive, and a *protocol.Error for a refusal.
 type frames interface {
 	frame() ([]byte, error)
+	release() // the last frame was opened, and is used no more
 	Close() error
 }
 
@@ -68,6 +69,7 @@ func firstFrame(src frames, link *link, call *protocol.Call) (*answer, error) {
 		if a.first, a.final, err = call.Open(frame); err != nil {
 			return nil, err
 		}
+		src.release()
 		return a, nil
 	}
 }
@@ -228,6 +230,7 @@ func (b *streamBody) fill() error {
 	if a.final = final; err != nil {
 		return err
 	}
+	a.src.release()
 	return b.deliver(c)
 }
 

@@ -361,6 +361,7 @@ type frameList struct {
 	outside jsontext.Value // the result that they came in
 }
 
+func (f *frameList) release()     {}
 func (f *frameList) Close() error { return nil }
 
 func (f *frameList) frame() ([]byte, error) {

@@ -173,6 +173,7 @@ type outer struct {
 	*jsonrpc.Message
 	frame  []byte         // what the member "frame" of params or result holds; nil when absent
 	badB64 error          // it is there, and is not base64url
+	held   *[]byte        // what frame lies in, see release
 	meta   jsontext.Value // _meta of params or result
 	name   string         // params.name
 	nonce  string         // params.nonce
@@ -194,7 +195,7 @@ func parseOuter(body []byte, lim jsonrpc.Limits) (*outer, error) {
 	cut, rest := cutFrame(body)
 	if cut != nil {
 		if o := usual(rest, lim); o != nil {
-			o.frame, o.badB64 = decodeFrame(cut)
+			o.decode(cut)
 			return o, nil
 		}
 	}
@@ -227,7 +228,7 @@ func parseRest(rest, cut []byte, lim jsonrpc.Limits) (o *outer, used bool, err e
 			s, ok := jsonrpc.Text(v)
 			switch used = cut != nil && ok && s == ""; {
 			case used:
-				o.frame, o.badB64 = decodeFrame(cut)
+				o.decode(cut)
 			case ok:
 				o.frame, o.badB64 = protocol.ParseBase64(s)
 			default:
@@ -271,12 +272,29 @@ func (o *outer) takeMeta() error {
 	})
 }
 
-// decodeFrame is [protocol.ParseBase64] for bytes.
-func decodeFrame(text []byte) ([]byte, error) {
+// decode is [protocol.ParseBase64] for bytes, into a kept buffer.
+func (o *outer) decode(text []byte) {
+	o.held = getBuffer()
+	if o.frame, o.badB64 = decodeFrame((*o.held)[:0], text); o.badB64 == nil {
+		*o.held = o.frame
+	}
+}
+
+// release gives up the frame, which has been opened: what was sealed in it lies
+// elsewhere.
+func (o *outer) release() {
+	if o.held != nil {
+		putBuffer(o.held)
+	}
+	o.frame, o.held = nil, nil
+}
+
+// decodeFrame appends what text stands for to dst.
+func decodeFrame(dst, text []byte) ([]byte, error) {
 	if bytes.IndexByte(text, '\n') >= 0 || bytes.IndexByte(text, '\r') >= 0 { // encoding/base64 skips them
 		return nil, protocol.Errorf(protocol.MalformedFrame, "a line break in base64url")
 	}
-	b, err := strict64.AppendDecode(make([]byte, 0, b64.DecodedLen(len(text))), text)
+	b, err := strict64.AppendDecode(dst, text)
 	if err != nil {
 		return nil, protocol.Errorf(protocol.MalformedFrame, "base64url without padding expected: %v", err)
 	}

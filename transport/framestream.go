@@ -26,6 +26,9 @@ func newFrameStream(src io.ReadCloser, lim Limits) *frameStream {
 
 func (s *frameStream) Close() error { return s.src.Close() }
 
+// release does nothing: the next frame takes the place of the last.
+func (s *frameStream) release() {}
+
 // frame returns the next frame, valid until the next call; io.EOF between
 // frames, io.ErrUnexpectedEOF within one.
 func (s *frameStream) frame() ([]byte, error) {

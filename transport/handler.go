@@ -129,7 +129,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	limited := h.limitRead(w)
-	body, err := readBody(r, h.limits.outer())
+	kept := getBuffer()
+	body, err := readBody(r, (*kept)[:0], h.limits.outer())
 	if err == nil { // else the rest, which net/http skips, stays bounded too
 		limited()
 	}
@@ -150,7 +151,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case m.Method == protocol.MethodCall && m.IsRequest():
-		h.serveCall(w, r, m)
+		*kept = body
+		h.serveCall(w, r, m, kept)
 	case m.Method == protocol.MethodAttest && m.IsRequest():
 		h.serveAttest(w, r, m)
 	case (m.frames != nil || m.attest != nil) && m.IsRequest():
@@ -169,12 +171,13 @@ func (h *handler) limitRead(w http.ResponseWriter) (done func()) {
 }
 
 // readBody reads the whole body before anything is answered: an HTTP/1 server
-// that answers with the body unread closes the connection under its peer.
-func readBody(r *http.Request, limit int) ([]byte, error) {
+// that answers with the body unread closes the connection under its peer. It
+// reads into space, if that is enough.
+func readBody(r *http.Request, space []byte, limit int) ([]byte, error) {
 	if r.ContentLength > int64(limit) {
 		return nil, protocol.Errorf(protocol.TooLarge, "a body of %d bytes, the limit is %d", r.ContentLength, limit)
 	}
-	var buf bytes.Buffer
+	buf := bytes.NewBuffer(space)
 	if r.ContentLength > 0 {
 		buf.Grow(int(min(r.ContentLength, 64<<10)) + bytes.MinRead) // more only as it comes
 	}

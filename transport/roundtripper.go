@@ -235,7 +235,12 @@ func (x *exchange) runAt(req *http.Request) (*http.Response, error) {
 
 // readAll reads r to its end. size is a guess at its length, or less than one.
 func readAll(r io.Reader, size int64, limit int) ([]byte, error) {
-	var buf bytes.Buffer
+	return readInto(nil, r, size, limit)
+}
+
+// readInto is readAll that reads into space, if that is enough.
+func readInto(space []byte, r io.Reader, size int64, limit int) ([]byte, error) {
+	buf := bytes.NewBuffer(space)
 	if size > 0 && size <= int64(limit) {
 		buf.Grow(int(size) + bytes.MinRead)
 	}

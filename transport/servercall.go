@@ -13,8 +13,9 @@ import (
 	"github.com/trustedmcp/tmcp/protocol"
 )
 
-// serveCall serves trust/call, the envelope carrier.
-func (h *handler) serveCall(w http.ResponseWriter, r *http.Request, m *outer) {
+// serveCall serves trust/call, the envelope carrier. m lies in body, which goes
+// back to the others once the frame is open.
+func (h *handler) serveCall(w http.ResponseWriter, r *http.Request, m *outer, body *[]byte) {
 	if !h.checkOuter(w, r, m) {
 		return
 	}
@@ -42,7 +43,10 @@ func (h *handler) serveCall(w http.ResponseWriter, r *http.Request, m *outer) {
 		return
 	}
 	h.see(Event{Kind: EventOpened, Carrier: protocol.Envelope, Context: req.Context, Seq: req.Seq, Method: m.Method})
-	h.run(w, r, req, &envelopeSink{w: w, id: m.ID})
+	id := m.ID
+	m.release()
+	putBuffer(body)
+	h.run(w, r, req, &envelopeSink{w: w, id: id})
 }
 
 func (h *handler) checkSize(req *protocol.Request) error {
@@ -139,7 +143,7 @@ func (s *envelopeSink) frame(sealed []byte, final bool) error {
 	return err
 }
 
-// buffers hold what is sealed already, on its way out. They never hold plaintext.
+// buffers hold what is sealed, on its way out and in. They never hold plaintext.
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // maxKept is the size of a buffer that is worth keeping.

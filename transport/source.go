@@ -18,7 +18,9 @@ type source struct {
 	events *sse.Reader // nil for a JSON body
 	read   bool        // the JSON body was read
 	status int
-	size   int64 // of the body, or -1
+	size   int64   // of the body, or -1
+	last   *outer  // what frame returned is of this
+	kept   *[]byte // and its JSON body lies in this
 }
 
 func newSource(resp *http.Response, lim Limits) *source {
@@ -37,10 +39,12 @@ func (s *source) message() (*outer, error) {
 			return nil, io.EOF
 		}
 		s.read = true
-		b, err := readAll(s.body, s.size, s.limits.outer())
+		s.kept = getBuffer()
+		b, err := readInto((*s.kept)[:0], s.body, s.size, s.limits.outer())
 		if err != nil {
 			return nil, err
 		}
+		*s.kept = b
 		if len(b) == 0 {
 			return nil, io.EOF
 		}
@@ -88,9 +92,22 @@ func (s *source) frame() ([]byte, error) {
 		case len(m.frame) == 0:
 			return nil, protocol.Errorf(protocol.PlaintextAnswer, "a message without a frame where a sealed answer is due")
 		}
+		s.last = m
 		return m.frame, nil
 	}
 	return nil, protocol.Errorf(protocol.PlaintextAnswer, "%.100q came unsealed within a sealed answer", m.Method)
+}
+
+// release gives up the frame that frame returned last.
+func (s *source) release() {
+	if s.last == nil {
+		return
+	}
+	s.last.release()
+	if s.kept != nil {
+		putBuffer(s.kept)
+	}
+	s.last, s.kept = nil, nil
 }
 
 // refusal is the error of an outer answer. It is not authenticated.
