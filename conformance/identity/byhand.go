@@ -97,16 +97,24 @@ func (s *sealer) answered(r *wire.Reply, seq uint64, id string) []*hand.Content 
 	return out
 }
 
-// inner finds the inner response with an id among opened contents.
+// inner finds the inner response with an id among opened contents, or the refusal
+// of a legacy server without it; see [peer.response].
 func (p *peer) inner(out []*hand.Content, id string) *wire.Message {
 	for _, c := range out {
-		if m, err := wire.ParseMessage(c.Body); c.Kind == hand.Message && err == nil && m.IsResponse() && m.Answers(jsonrpc.ID(jsonrpc.Quote(id))) {
+		m, err := wire.ParseMessage(c.Body)
+		switch refused := refusal(c.Status()); {
+		case c.Kind == hand.Message && err == nil && m.IsResponse() && (m.Answers(jsonrpc.ID(jsonrpc.Quote(id))) || refused && m.Error != nil):
 			return m
+		case c.Kind == uint64(protocol.KindRaw) && refused:
+			return &wire.Message{Raw: c.Body}
 		}
 	}
 	p.t.Failf("no inner response with the id %q is among the %d contents of the answer", id, len(out))
 	return nil
 }
+
+// refusal reports whether an inner status is one of refusing the request.
+func refusal(status uint64) bool { return status >= 400 && status < 500 }
 
 // byHand is a negative case that seals one content by hand.
 func byHand(name, req, title string, reasons []protocol.Reason, bend func(*sealer), plain func(*hand.Content) []byte) conformance.Case {

@@ -89,8 +89,12 @@ func (s *sealer) httpAnswer(r *wire.Reply, err error, seq uint64) (head *hand.Co
 	return out[0], body
 }
 
-// httpResponse finds a JSON-RPC response in the body of an HTTP answer.
-func (s *sealer) httpResponse(body []byte, id string) {
+// httpResponse finds a JSON-RPC response in the body of an HTTP answer, or takes the
+// refusal of a legacy server without it; see [peer.response].
+func (s *sealer) httpResponse(head *hand.Content, body []byte, id string) {
+	if refusal(head.Status()) && len(body) > 0 {
+		return
+	}
 	for _, line := range append([][]byte{body}, bytes.Split(body, []byte("\n"))...) {
 		line = bytes.TrimSpace(bytes.TrimPrefix(line, []byte("data:")))
 		if m, err := wire.ParseMessage(line); err == nil && m.Answers(jsonrpc.ID(jsonrpc.Quote(id))) {
@@ -197,15 +201,15 @@ func framed() []conformance.Case {
 			"Seals a POST in one frame and opens the whole answer. It is the accepted twin of the refusals under http.", func(t *T, s *sealer) {
 				for seq, id := range []string{"cold", "warm"} {
 					r, err := s.p.post(s.frame(uint64(seq), 0, true, httpRequest(t, discover(id)).Encode()))
-					_, body := s.httpAnswer(r, err, uint64(seq))
-					s.httpResponse(body, id)
+					head, body := s.httpAnswer(r, err, uint64(seq))
+					s.httpResponse(head, body, id)
 				}
 			}),
 		positive("chunks", "TMCP-7.5-2", "a request in several frames is put together", "Seals the twin's POST in three frames.", func(t *T, s *sealer) {
 			c := chunks(t, s, "chunks")
 			r, err := s.p.post(c[:]...)
-			_, body := s.httpAnswer(r, err, 0)
-			s.httpResponse(body, "chunks")
+			head, body := s.httpAnswer(r, err, 0)
+			s.httpResponse(head, body, "chunks")
 		}),
 		positive("malformed", "TMCP-7.5-1", "an HTTP message that MCP does not allow is handed on all the same", "Seals a POST whose body is no JSON: the inner server's answer to it must come sealed, not an error of the trust layer.", func(t *T, s *sealer) {
 			r, err := s.p.post(s.frame(0, 0, true, httpRequest(t, []byte(`{"jsonrpc":"2.0","id":1,`)).Encode()))
@@ -228,7 +232,7 @@ func framed() []conformance.Case {
 					t.Violate("the field %s: %s is sealed", f[0], f[1])
 				}
 			}
-			s.httpResponse(body, "hop")
+			s.httpResponse(head, body, "hop")
 		}),
 		chunked("chunk-lost", "TMCP-9.1-9", "a request that lacks a chunk is refused", "Sends chunks 0 and 2.", order, func(_ *T, _ *sealer, c [3][]byte) [][]byte { return [][]byte{c[0], c[2]} }),
 		chunked("chunks-swapped", "TMCP-9.1-9", "chunks out of order are refused", "Sends chunks 0, 2 and 1.", order, func(_ *T, _ *sealer, c [3][]byte) [][]byte { return [][]byte{c[0], c[2], c[1]} }),
@@ -302,8 +306,8 @@ func framed() []conformance.Case {
 				s := httpSealer(t)
 				f := s.frame(0, 0, true, httpRequest(t, discover("once")).Encode())
 				r, err := s.p.post(f)
-				_, body := s.httpAnswer(r, err, 0)
-				s.httpResponse(body, "once")
+				head, body := s.httpAnswer(r, err, 0)
+				s.httpResponse(head, body, "once")
 				r, err = s.p.post(f)
 				s.httpRefused(r, err, false, protocol.Replayed)
 			},

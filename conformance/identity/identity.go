@@ -249,7 +249,7 @@ func (p *peer) opened(call *protocol.Call, r *wire.Reply) []protocol.Content {
 // is the answer to this message is shown by the seal, under which it came.
 func (p *peer) response(contents []protocol.Content, id string) {
 	for _, c := range contents {
-		refused := c.Meta.Status >= 400 && c.Meta.Status < 500
+		refused := refusal(uint64(c.Meta.Status))
 		switch c.Kind {
 		case protocol.KindRaw:
 			if refused {

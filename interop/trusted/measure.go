@@ -89,6 +89,7 @@ func (m *Measured) run(ctx context.Context, cacheDir string, profile conformance
 		Select: func(c *conformance.Case) bool {
 			return c.Role == conformance.RoleServer && c.Profile == profile
 		},
+		CanaryTool: canaryTool(m.Target, profile),
 	})
 	if err != nil {
 		return nil, nil, err
@@ -112,6 +113,23 @@ func (m *Measured) run(ctx context.Context, cacheDir string, profile conformance
 		}
 	}
 	return counts, findings, nil
+}
+
+// canaryTool is a harmless tool of the target that takes no arguments. Profile core
+// goes without, as it does for someone who knows nothing of the server.
+func canaryTool(target *interop.Target, profile conformance.Profile) string {
+	if profile == conformance.ProfileCore {
+		return ""
+	}
+	switch target.Name {
+	case "go-sdk-everything":
+		return "test_simple_text"
+	case "mcp-go-everything":
+		return "getTinyImage"
+	case "ts-everything":
+		return "get-tiny-image"
+	}
+	return "fail"
 }
 
 // Green reports whether the server behind serve keeps all of profile identity:
