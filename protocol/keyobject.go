@@ -85,7 +85,6 @@ type claims struct {
 
 // A keySigner signs key objects beside the identity: the attested key.
 type keySigner struct {
-	public crypto.PublicKey
 	alg    cose.Algorithm
 	signer cose.Signer
 }

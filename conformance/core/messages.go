@@ -71,7 +71,7 @@ func messages() []conformance.Case {
 					s.Result(simple(e))
 					stray := s.Link().Stray()
 					for _, m := range append(r.Messages, stray...) {
-						if m.IsResponse() && (t.HTTP() == false || r.Status < 400) {
+						if m.IsResponse() && (!t.HTTP() || r.Status < 400) {
 							t.Violate("a notification was answered with %s", conformance.Short(m.Raw))
 						}
 					}

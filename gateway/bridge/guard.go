@@ -32,7 +32,7 @@ func (g Guard) Check(r *http.Request) error {
 	loopback := known && isLoopback(hostOnly(local.String()))
 	host := hostOnly(r.Host)
 	if (loopback || len(g.AllowedHosts) > 0) && !isLoopback(host) && !slices.ContainsFunc(g.AllowedHosts, func(h string) bool { return strings.EqualFold(h, host) }) {
-		return fmt.Errorf("Host %q is not served here; a page that rebinds DNS would send it. Use a loopback name, or allow the host", r.Host)
+		return fmt.Errorf("host %q is not served here; a page that rebinds DNS would send it. Use a loopback name, or allow the host", r.Host)
 	}
 	origins := r.Header["Origin"]
 	for _, origin := range origins {
@@ -41,7 +41,7 @@ func (g Guard) Check(r *http.Request) error {
 		}
 		u, err := url.Parse(origin)
 		if err != nil || !loopback || (u.Scheme != "http" && u.Scheme != "https") || !isLoopback(u.Hostname()) {
-			return fmt.Errorf("Origin %q is not allowed", origin)
+			return fmt.Errorf("origin %q is not allowed", origin)
 		}
 	}
 	return nil

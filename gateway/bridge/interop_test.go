@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 sampling and the legacy handshake are deprecated, and carried for those who use them
+
 package bridge
 
 import (

@@ -89,7 +89,9 @@ func TestPumpMapsFailures(t *testing.T) {
 		{"error for id null", answer(400, js, `{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"m"}}`), `"id":"r","error":{"code":-32000`},
 		{"error in text", answer(400, "text/plain", "no such method"), `"id":"r","error":{"code":-32603,"message":"the MCP server answered with HTTP status 400 Bad Request: no such method","data":{"reason":"http-status","status":400}}`},
 		{"error without a body", answer(503, "", ""), `status 503 Service Unavailable"`},
-		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://elsewhere.example/", 307) }, "redirects are not followed"},
+		{"redirect", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://elsewhere.example/", http.StatusTemporaryRedirect)
+		}, "redirects are not followed"},
 		{"answer to another request", answer(200, js, `{"jsonrpc":"2.0","id":"other","result":{}}`), "for another request"},
 		{"accepted without an answer", answer(202, "", ""), "HTTP status 202"},
 		{"HTML", answer(200, "text/html", "<html>"), `text/html`},

@@ -159,7 +159,7 @@ func FuzzIDScanner(f *testing.F) {
 func TestStreamBounds(t *testing.T) {
 	msg := make([]byte, 10)
 	st := newStream(1, 1, 25) // a request's: fails rather than lose messages
-	if !st.push(msg, false) || !st.push(msg, false) || st.push(msg, false) {
+	if first, second, third := st.push(msg, false), st.push(msg, false), st.push(msg, false); !first || !second || third {
 		t.Fatal("the bound is not at two messages")
 	}
 	gen := st.attach()

@@ -24,10 +24,16 @@ const usage = `usage:
   interop probe SERVER [ENDPOINT]         say what a server answers in each era
 `
 
+var errUsage = errors.New("wrong usage")
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {
+		if errors.Is(err, errUsage) {
+			fmt.Fprint(os.Stderr, usage)
+			os.Exit(2)
+		}
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -39,7 +45,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	if len(args) == 0 {
-		return errors.New(usage)
+		return errUsage
 	}
 	switch verb, args := args[0], args[1:]; {
 	case verb == "list" && len(args) == 0:
@@ -72,7 +78,7 @@ func run(ctx context.Context, args []string) error {
 		server := &interop.Running{URL: args[1]}
 		if args[1] == "--stdio" {
 			if len(args) < 4 || args[2] != "--" {
-				return errors.New(usage)
+				return errUsage
 			}
 			server = &interop.Running{Command: args[3:]}
 		}
@@ -112,7 +118,7 @@ func run(ctx context.Context, args []string) error {
 		<-ctx.Done()
 		return r.Stop()
 	}
-	return errors.New(usage)
+	return errUsage
 }
 
 func installed(ctx context.Context, cache, name string) (*interop.Target, error) {

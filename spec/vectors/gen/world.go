@@ -12,7 +12,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"io/fs"
-	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -272,12 +271,6 @@ func with(items a, i int, v any) []byte {
 	items = append(a{}, items...)
 	items[i] = v
 	return enc(items)
-}
-
-func without(o obj, name string) obj {
-	o = maps.Clone(o)
-	delete(o, name)
-	return o
 }
 
 // setup is the server of the request and answer vectors.

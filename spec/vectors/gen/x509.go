@@ -147,14 +147,14 @@ func rsaVectors(root *cert, in obj) {
 		return &rsa.PublicKey{N: n.SetBit(n, 0, 1), E: 65537}
 	}
 	for _, v := range []struct {
-		name, reason, note string
-		bits               int
+		name, reason, req, note string
+		bits                    int
 	}{
-		{"rsa-1024", "signature-invalid", "An RSA key of 1024 bits.", 1024},
-		{"rsa-16384", koi, "An RSA key so large that verifying costs the victim seconds.", 16384},
+		{"rsa-1024", "signature-invalid", "TMCP-5.2-1", "An RSA key of 1024 bits.", 1024},
+		{"rsa-16384", koi, "TMCP-5.2-1 TMCP-5.2-5", "An RSA key so large that verifying costs the victim seconds.", 16384},
 	} {
 		leaf := newCert(v.name, root, number(v.bits), leafFor)
 		k := newKO(chain(leaf), header(1, algPS256), func(k *ko) { k.sigs[0].bytes = make([]byte, v.bits/8) })
-		add("key-object", "x509-"+v.name, vec{reason: v.reason, req: "TMCP-5.2-1", note: v.note, in: keyInput(k.bytes(), in)})
+		add("key-object", "x509-"+v.name, vec{reason: v.reason, req: v.req, note: v.note, in: keyInput(k.bytes(), in)})
 	}
 }
