@@ -24,7 +24,8 @@ type backend struct {
 	proc   *process
 	tools  toolTable
 
-	stopping atomic.Bool // we end it; it doesn't die
+	stopping atomic.Bool  // we end it; it doesn't die
+	era      atomic.Int32 // what a stateless one speaks; see learn
 
 	mu       sync.Mutex
 	last     int64
@@ -252,6 +253,9 @@ func (be *backend) answer(m *jsonrpc.Message) {
 	if c == nil {
 		be.srv.log.Debug("the MCP server command answered a request that is not pending", "id", m.ID)
 		return
+	}
+	if be.modern && c.method == "server/discover" {
+		be.learn(m)
 	}
 	if c.onAnswer != nil {
 		c.onAnswer(m)

@@ -146,6 +146,10 @@ func (s *StdioServer) serveModern(w http.ResponseWriter, r *http.Request, m *jso
 		w.WriteHeader(http.StatusAccepted)
 		return
 	}
+	if be.era.Load() == eraLegacy && m.Method != "server/discover" {
+		writeError(w, http.StatusBadRequest, m.ID, jsonrpc.CodeInvalidRequest, legacyOnly, reasonData("legacy-server"))
+		return
+	}
 	if m.Method == "tools/call" {
 		if err := be.checkToolHeaders(ctx, r.Header, m); err != nil {
 			refuse(jsonrpc.CodeHeaderMismatch, err.Error())
@@ -157,8 +161,10 @@ func (s *StdioServer) serveModern(w http.ResponseWriter, r *http.Request, m *jso
 		unavailable(w, m.ID, err)
 		return
 	}
+	unsuspect := be.suspect(r.Context(), m, c)
 	out := &sseWriter{w: w, keepAlive: s.o.KeepAlive, st: c.stream, modern: true, single: m.ID}
 	out.respond(r.Context())
+	unsuspect()
 	// "The server MUST treat a client disconnect as cancellation of that
 	// request." After a complete answer this does nothing.
 	be.cancel(c, "the client closed the response stream", nil)
