@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/trustedmcp/tmcp/conformance/wire"
 )
@@ -116,6 +117,8 @@ func Validate(cases []Case) error {
 		switch {
 		case c.ID == "" || c.Title == "" || c.About == "" || c.Fix == "" || c.Run == nil:
 			return fmt.Errorf("case %q lacks an id, title, description, fix or runner", c.ID)
+		case strings.ContainsAny(c.ID, " \t\n,@"):
+			return fmt.Errorf("case %q: an id is one word, which people type", c.ID)
 		case c.Requirement.ID == "" || c.Requirement.Text == "" || c.Requirement.URL == "":
 			return fmt.Errorf("case %s names no requirement", c.ID)
 		case len(c.Eras) == 0 || c.Role == "" || c.Profile == "" || c.Level == "":

@@ -9,9 +9,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
-	"github.com/trustedmcp/tmcp/conformance"
 	"github.com/trustedmcp/tmcp/conformance/catalog"
-	"github.com/trustedmcp/tmcp/conformance/client"
 	"github.com/trustedmcp/tmcp/conformance/report"
 )
 
@@ -84,38 +82,6 @@ func exactArgs(n int, what string) cobra.PositionalArgs {
 			return usage("expected %s", what)
 		}
 		return nil
-	}
-}
-
-func explainCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "explain ID", Short: "Explain a case or a requirement", Args: exactArgs(1, "the id of a case or of a requirement"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			all := catalog.All()
-			var found []conformance.Case
-			for _, c := range all {
-				if c.ID == args[0] || c.Requirement.ID == args[0] {
-					found = append(found, c)
-				}
-			}
-			if len(found) == 0 {
-				return usage("%q is neither a case nor a requirement; tmcp-conform list shows both", args[0])
-			}
-			for i, c := range found {
-				if i > 0 {
-					fmt.Println()
-				}
-				fmt.Printf("%s\n  %s\n\nRequirement %s (%s)\n  %q\n  %s\n\nWhat it does\n  %s\n", c.ID, c.Title, c.Requirement.ID, c.Level, c.Requirement.Text, c.Requirement.URL, c.About)
-				if c.Negative() {
-					fmt.Printf("  It is a mutation of %s, which must be accepted in the same run.\n", c.Twin)
-				}
-				fmt.Printf("\nHow to fix a failure\n  %s\n", c.Fix)
-				if c.Role == conformance.RoleClient {
-					fmt.Printf("\nHow a client under test is started\n%s\n", client.Contract)
-				}
-			}
-			return nil
-		},
 	}
 }
 

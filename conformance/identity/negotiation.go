@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -185,8 +186,8 @@ func keyObject() []conformance.Case {
 	}
 	nonce := []byte("a nonce of our own, 32 bytes long")[:32]
 	badNonce := func(name string, n int) conformance.Case {
-		return define("attest-"+name, "TMCP-4.6-3", conformance.Case{
-			Title: "a nonce of " + name + " length is refused", Twin: "attest",
+		return define("attest-nonce-"+name, "TMCP-4.6-3", conformance.Case{
+			Title: fmt.Sprintf("a nonce of %d bytes is refused", n), Twin: "attest",
 			About: "Asks trust/attest with such a nonce, and expects malformed-content.",
 			Run: func(t *T) {
 				p := open(t)
@@ -247,7 +248,7 @@ func keyObject() []conformance.Case {
 				t.Violate("the two expire at different times")
 			},
 		}),
-		badNonce("too short", 7), badNonce("too great", 65),
+		badNonce("short", 7), badNonce("long", 65),
 		define("attest-trust-error", "TMCP-10.1-2", conformance.Case{
 			Title: "a trust error names extension and reason", Twin: "attest", About: "Provokes malformed-content, and looks at error.data.",
 			Run: func(t *T) {

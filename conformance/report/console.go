@@ -95,6 +95,5 @@ func (d *Document) Console(w io.Writer, verbose bool) {
 		}
 	}
 	s := d.Summary
-	fmt.Fprintf(w, "\n%d cases: %d pass, %d fail, %d warn, %d not applicable, %d untestable, %d harness errors (seed %d)\n",
-		len(d.Results), s["pass"], s["fail"], s["warn"], s["not-applicable"], s["untestable"], s["harness-error"], d.Seed)
+	fmt.Fprint(w, "\n"+wrap("", fmt.Sprintf("%d cases: %d pass, %d fail, %d warn, %d not applicable, %d untestable, %d harness errors (seed %d)", len(d.Results), s["pass"], s["fail"], s["warn"], s["not-applicable"], s["untestable"], s["harness-error"], d.Seed)))
 }
