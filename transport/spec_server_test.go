@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -334,11 +335,29 @@ func TestStdioQueue(t *testing.T) {
 // TMCP-13.1-4: A trust layer MUST skip an invalid line without losing those that follow it.
 func TestStdioBadLines(t *testing.T) {
 	s := newStdioSide(t, nil)
-	for _, line := range []string{`{"jsonrpc":"2.0","id":1,`, `[]`, `{"jsonrpc":"2.0","id":"x","method":"trust/call","params":{"frame":"` + strings.Repeat("A", 8<<20) + `"}}`} {
+	for _, line := range []string{`{"jsonrpc":"2.0","id":1,`, `[]`} {
 		s.tell(line)
 		if m := s.hear(); m.Error == nil {
 			t.Errorf("%.40s was answered with %s", line, m.Result)
 		}
+	}
+	const size = 64 << 20 // sent in pieces, so that no one but the layer could hold it
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	io.WriteString(s.toLayer, `{"jsonrpc":"2.0","id":"x","method":"trust/call","params":{"frame":"`)
+	piece := bytes.Repeat([]byte("A"), 64<<10)
+	for range size / len(piece) {
+		if _, err := s.toLayer.Write(piece); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.tell(`"}}`)
+	if m := s.hear(); m.Error == nil {
+		t.Errorf("a line of %d bytes was answered with %s", size, m.Result)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > size/2 {
+		t.Errorf("a line of %d bytes cost %d bytes of memory", size, n)
 	}
 	calls := map[string]*protocol.Call{"a": s.seal("a", inner("1", "x", ""))}
 	s.childHears()
