@@ -266,6 +266,18 @@ type splitter struct {
 // that ends it, or 0. The caller drops those bytes before the next call.
 func (s *splitter) next(buf []byte) int {
 	for ; s.pos < len(buf); s.pos++ {
+		if s.open { // to the end of the line, by steps that keep the time linear
+			w := buf[s.pos:min(len(buf), s.pos+512)]
+			if i := bytes.IndexByte(w, '\n'); i >= 0 {
+				w = w[:i]
+			}
+			if i := bytes.IndexByte(w, '\r'); i >= 0 {
+				w = w[:i]
+			}
+			if s.pos += len(w); s.pos == len(buf) {
+				break
+			}
+		}
 		c := buf[s.pos]
 		if c == '\n' && s.cr {
 			s.cr = false

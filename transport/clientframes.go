@@ -16,7 +16,7 @@ func (x *exchange) roundTripFrames() (*http.Response, error) {
 	rt, req := x.rt, x.req
 	limit := rt.cfg.Limits.message()
 	if req.Body != nil {
-		b, err := io.ReadAll(io.LimitReader(req.Body, int64(limit)))
+		b, err := readAll(io.LimitReader(req.Body, int64(limit)), req.ContentLength, limit)
 		if err != nil {
 			req.Body.Close()
 			return nil, err
