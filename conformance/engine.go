@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -247,6 +248,9 @@ func (r *run) judge(ctx context.Context, in instance, res *Result) {
 	end, linkDown := t.execute()
 	res.Outcome, res.Reason = t.finish(end)
 	res.Log = t.log.Entries()
+	if in.c.Profile == ProfileCore && (res.Outcome == Fail || res.Outcome == Warn) && info.sealedOnly() && sealDemanded(res.Log) {
+		res.Outcome, res.Reason = NotApplicable, "the server is in mode required and takes this sealed only"
+	}
 	if ctx.Err() != nil && res.Outcome != Pass {
 		res.Outcome, res.Reason = Untestable, "interrupted"
 		return
@@ -258,6 +262,18 @@ func (r *run) judge(ctx context.Context, in instance, res *Result) {
 	if linkDown {
 		r.checkLife(ctx, in)
 	}
+}
+
+// sealDemanded reports whether an answer in the log refuses a plain message for
+// lack of a seal.
+func sealDemanded(log []wire.Entry) bool {
+	for _, e := range log {
+		if e.Dir == wire.Received && (bytes.Contains(e.Bytes, []byte(`"trust-required"`)) ||
+			bytes.Contains(e.Bytes, []byte(`-32021`)) && bytes.Contains(e.Bytes, []byte(`"org.trustedmcp/trust"`))) {
+			return true
+		}
+	}
+	return false
 }
 
 // execute runs the case and catches its end.

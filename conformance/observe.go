@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -96,7 +97,7 @@ func (o *Observations) reply(s *Session, c Call, awaited bool, r *wire.Reply) {
 		// may well be refused before the body is read; then an error without
 		// id is right.
 		early := len(c.Header) > 0 || (s.Era == Legacy && r.Status >= 400)
-		if awaited && r.Answer == nil && m.Error != nil && !early && (m.ID == "" || m.ID == "null") {
+		if awaited && r.Answer == nil && m.Error != nil && !early && !gated(m) && (m.ID == "" || m.ID == "null") {
 			o.note(RuleNull, s.Era, "the error for %s, a well-formed request, has no id: %s", method, Short(m.Raw))
 		}
 		o.message(s, method, m)
@@ -135,7 +136,8 @@ func (o *Observations) message(s *Session, method string, m *wire.Message) {
 			o.note(RuleResultType, s.Era, "the result of %s has the resultType %q, which no extension offered here defines", method, rt)
 		}
 		info := jsonrpc.Get(m.Result, "_meta", MetaServerInfo)
-		if _, ok := jsonrpc.Text(jsonrpc.Get(orEmpty(info), "name")); !ok {
+		// A trust layer tells nothing of the server in what carries the seal.
+		if _, ok := jsonrpc.Text(jsonrpc.Get(orEmpty(info), "name")); !ok && !strings.Contains(string(m.Result), `"org.trustedmcp/`) && !strings.HasPrefix(method, "trust/") {
 			o.note(RuleServerInfo, s.Era, "the result of %s has no _meta[%q] with a name", method, MetaServerInfo)
 		}
 	}

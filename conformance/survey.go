@@ -27,6 +27,13 @@ func (e *EraInfo) Has(path ...string) bool {
 	return jsonrpc.Get(orEmpty(e.Capabilities), path...) != nil
 }
 
+// sealedOnly reports whether the target announces that it takes nothing but
+// sealed messages.
+func (e *EraInfo) sealedOnly() bool {
+	mode, _ := MemberText(Member(e.Capabilities, "extensions", "org.trustedmcp/trust"), "mode")
+	return mode == "required"
+}
+
 // Survey is what the target said of itself before the first case.
 type Survey struct {
 	Modern, Legacy EraInfo
