@@ -39,6 +39,16 @@ type answerState struct {
 	final bool
 }
 
+// newRequest puts a request and the state of its answer into one allocation.
+func newRequest(r Request) *Request {
+	both := &struct {
+		request Request
+		answer  answerState
+	}{request: r}
+	both.request.out = &both.answer
+	return &both.request
+}
+
 // Open opens the first frame of a request (spec chapters "Sealing" and
 // "Contexts"). outer is what the caller saw outside the seal. Errors are
 // *[Error] with a reason that a server may send; nothing was run by then.
@@ -126,7 +136,7 @@ func (s *Server) openFirst(f *Frame, sc *scratch, outer Outer, now time.Time) (*
 	if err != nil {
 		return nil, fail(OpenFailed, "%v", err)
 	}
-	r := &Request{Outer: outer, ClientSettings: settings, Revision: ctx.revision, Context: keys.id, server: s, ctx: ctx, out: &answerState{}, Expires: key.expires}
+	r := newRequest(Request{Outer: outer, ClientSettings: settings, Revision: ctx.revision, Context: keys.id, server: s, ctx: ctx, Expires: key.expires})
 	if err := r.open(f, sc); err != nil {
 		return nil, err
 	}
@@ -203,7 +213,7 @@ func (s *Server) openNext(f *Frame, sc *scratch, outer Outer, now time.Time) (*R
 		// a second one with `replayed`.
 		return nil, fail(Replayed, "message %d of this context was received before, or is more than %d behind", f.Seq, windowSize)
 	}
-	r := &Request{Outer: outer, ClientSettings: ctx.settings, Revision: ctx.revision, Context: f.Context, Seq: f.Seq, server: s, ctx: ctx, out: &answerState{}, Expires: key.expires}
+	r := newRequest(Request{Outer: outer, ClientSettings: ctx.settings, Revision: ctx.revision, Context: f.Context, Seq: f.Seq, server: s, ctx: ctx, Expires: key.expires})
 	if err := r.open(f, sc); err != nil {
 		return nil, err
 	}
