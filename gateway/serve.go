@@ -99,6 +99,7 @@ func Serve(ctx context.Context, cfg ServeConfig, ready func(Serving)) error {
 	}
 	defer closeInner()
 	handler, err := transport.Handler(until(ctx, inner), transport.ServerConfig{
+		AllowedHosts: cfg.AllowHosts, AllowedOrigins: cfg.AllowOrigins,
 		Trust:   server,
 		Limits:  transport.Limits{MaxMessage: cfg.MaxMessage},
 		Observe: observer(cfg.Logger),
@@ -106,9 +107,8 @@ func Serve(ctx context.Context, cfg ServeConfig, ready func(Serving)) error {
 	if err != nil {
 		return err
 	}
-	guard := bridge.Guard{AllowedHosts: cfg.AllowHosts, AllowedOrigins: cfg.AllowOrigins}
 	var mux http.ServeMux
-	mux.Handle(Path, guard.Wrap(handler))
+	mux.Handle(Path, handler)
 	return serveHTTP(ctx, l, &mux, cfg.Logger, func() {
 		ready(Serving{Address: l.Addr(), URL: local, Identity: id, Ephemeral: ephemeral})
 	}, func(now time.Time) { server.Expire(now) })

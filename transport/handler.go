@@ -13,6 +13,7 @@ import (
 
 	"github.com/trustedmcp/tmcp/internal/jsonrpc"
 	"github.com/trustedmcp/tmcp/protocol"
+	"github.com/trustedmcp/tmcp/transport/guard"
 )
 
 // A ServerConfig says how [Handler] puts trust in front of an MCP server. Trust
@@ -29,6 +30,13 @@ type ServerConfig struct {
 	Mode protocol.Mode
 	// Carriers that are accepted; default all, envelope first.
 	Carriers []protocol.Carrier
+
+	// AllowedHosts and AllowedOrigins are Host and Origin values that are let in
+	// beside the safe ones: see MCP, Streamable HTTP, "Security & Endpoint". On a
+	// loopback address only loopback names are safe (DNS rebinding), and no Origin
+	// is but a loopback one there. What is sealed can't stand in for them: a page
+	// can seal too.
+	AllowedHosts, AllowedOrigins []string
 
 	Limits Limits
 	// BodyWait is how long the body of a request may take to arrive, default 1
@@ -61,6 +69,7 @@ type handler struct {
 	pass   []string
 	public bool
 	tools  toolTable
+	guard  guard.Guard
 
 	mu        sync.Mutex
 	announced []byte // client settings seen last, as JSON, and their digest
@@ -98,7 +107,8 @@ func Handler(inner http.Handler, cfg ServerConfig) (http.Handler, error) {
 	if cfg.Trust != nil && cfg.Mode != "" && cfg.Mode != mode {
 		return nil, errors.New("transport: ServerConfig.Mode differs from the mode that ServerConfig.Trust announces; leave it empty")
 	}
-	h := &handler{inner: inner, trust: trust, mode: mode, limits: cfg.Limits, wait: cfg.BodyWait, clock: clockOr(cfg.Clock), see: cfg.Observe, public: cfg.PublicTools}
+	h := &handler{inner: inner, trust: trust, mode: mode, limits: cfg.Limits, wait: cfg.BodyWait, clock: clockOr(cfg.Clock), see: cfg.Observe, public: cfg.PublicTools,
+		guard: guard.Guard{AllowedHosts: cfg.AllowedHosts, AllowedOrigins: cfg.AllowedOrigins}}
 	for _, name := range cfg.PassFields {
 		if !hopByHop[strings.ToLower(name)] {
 			h.pass = append(h.pass, http.CanonicalHeaderKey(name))
@@ -115,6 +125,11 @@ func Handler(inner http.Handler, cfg ServerConfig) (http.Handler, error) {
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := h.guard.Check(r); err != nil {
+		h.see(Event{Kind: EventRefused, Err: &protocol.Error{Reason: protocol.OuterMismatch, Detail: err.Error()}})
+		guard.Refuse(w, err)
+		return
+	}
 	if isType(r.Header, protocol.MediaTypeFrames) {
 		h.serveFrames(w, r)
 		return

@@ -438,17 +438,22 @@ func TestLongLineLosesNoOthers(t *testing.T) {
 // A body that does not arrive is not waited for.
 func TestBodyThatStallsIsNotWaitedFor(t *testing.T) {
 	s := serve(t, &redServer{}, transport.ServerConfig{BodyWait: 50 * time.Millisecond}, nil)
-	for _, typ := range []string{"application/json", protocol.MediaTypeFrames} {
+	for _, c := range []struct{ host, typ, want string }{
+		{"127.0.0.1", "application/json", "malformed-frame"},
+		{"127.0.0.1", protocol.MediaTypeFrames, "malformed-frame"},
+		{"rebound.example", "application/json", "403 Forbidden"},
+		{"rebound.example", protocol.MediaTypeFrames, "403 Forbidden"},
+	} {
 		conn, err := net.Dial("tcp", s.server.Listener.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		io.WriteString(conn, "POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Type: "+typ+"\r\nContent-Length: 1000\r\n\r\n\x86")
+		io.WriteString(conn, "POST /mcp HTTP/1.1\r\nHost: "+c.host+"\r\nContent-Type: "+c.typ+"\r\nContent-Length: 1000\r\n\r\n\x86")
 		conn.SetReadDeadline(time.Now().Add(20 * time.Second))
 		b, err := io.ReadAll(conn)
-		if err != nil || !bytes.Contains(b, []byte("malformed-frame")) {
-			t.Errorf("%s: %v, %q", typ, err, b)
+		if err != nil || !bytes.Contains(b, []byte(c.want)) {
+			t.Errorf("%s, %s: %v, %q", c.host, c.typ, err, b)
 		}
 	}
 }
