@@ -388,7 +388,12 @@ func TestStdioClientOpensStandingStream(t *testing.T) {
 			done <- transport.StdioClient(ctx, transport.Pipe{In: a.r, Out: b.w}, transport.Pipe{In: d.r, Out: c.w},
 				transport.ClientConfig{Identity: "urn:example:stdio", Anchor: protocol.Pin(srv.Identity().Thumbprint())})
 		}()
-		go io.Copy(io.Discard, b.r)
+		answered := make(chan struct{}) // closed with the first answer: a client waits for that of initialize
+		go func() {
+			bufio.NewReader(b.r).ReadBytes('\n')
+			close(answered)
+			io.Copy(io.Discard, b.r)
+		}()
 		user := []string{`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"` + version + `","io.modelcontextprotocol/clientCapabilities":{}}}}`}
 		if version == legacyVersion {
 			user = []string{
@@ -396,7 +401,10 @@ func TestStdioClientOpensStandingStream(t *testing.T) {
 				`{"jsonrpc":"2.0","method":"notifications/initialized"}`, `{"jsonrpc":"2.0","id":2,"method":"tools/list"}`}
 		}
 		go func() {
-			for _, line := range user {
+			for i, line := range user {
+				if i == 1 {
+					<-answered
+				}
 				io.WriteString(a.w, line+"\n")
 			}
 		}()
