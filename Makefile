@@ -1,12 +1,13 @@
-# Everything a machine needs beyond Go is installed by what is run, from the
-# package registries, into a cache; see CONTRIBUTING.md.
+# Everything a machine needs beyond Go and the toolchains of other languages is
+# installed by what is run, from the package registries, into a cache: the user's
+# cache folder, or the one that TMCP_INTEROP_CACHE names.
 GO ?= go
 export CGO_ENABLED ?= 0
 FUZZTIME ?= 10s
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@latest
 
-.PHONY: demo build test short race lint bench fuzz interop generate clean
+.PHONY: demo build test short race lint vuln bench fuzz interop generate clean
 
 demo: ## the main job: a sealed call, and six attacks on it
 	$(GO) run ./cmd/tmcp demo

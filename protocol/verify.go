@@ -108,7 +108,7 @@ func VerifyKeyObject(object []byte, want Expect) (*Peer, error) {
 	// TMCP-5.4-3: A verifier MUST refuse a key object whose `sub` is not byte-equal to the
 	// identity wanted, with `identity-mismatch`.
 	if c.identity != want.Identity {
-		return nil, fail(IdentityMismatch, "the key object is for %.200q, wanted is %.200q", c.identity, want.Identity)
+		return nil, fail(IdentityMismatch, "the key object is for %.200q, wanted is %.200q; dial the one, or name it as the identity that is meant", c.identity, want.Identity)
 	}
 	if err := want.Anchor.verify(c.identity, idKey, id.chain, want.Now); err != nil {
 		return nil, err

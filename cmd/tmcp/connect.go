@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 
@@ -35,6 +36,12 @@ nothing of its calls leaves this machine in the clear.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usagef("tmcp connect takes one URL, found %d arguments", len(args))
+			}
+			if u, err := url.Parse(args[0]); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+				return usagef("%q is not an http or https URL", args[0])
+			}
+			if cfg.MaxMessage <= 0 {
+				return usagef("--max-message %d: want a number of bytes above 0", cfg.MaxMessage)
 			}
 			if len(pins) == 0 && ca == "" && !systemCA {
 				return usagef("say who may speak for the server: --pin THUMBPRINT (tmcp serve prints it), --ca FILE or --system-ca")

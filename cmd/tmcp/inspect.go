@@ -21,7 +21,10 @@ func inspectCommand() *cobra.Command {
 		Long: `Show what a key object, a settings object or a sealed frame says. The input, a
 file or stdin, is raw CBOR, its base64url, or a JSON-RPC message that holds some
 of them. Nothing is verified: this shows what an object claims.`,
-		Example: "  curl -s … | tmcp inspect",
+		Example: `  curl -s -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' \
+    -H 'MCP-Protocol-Version: 2026-07-28' -H 'Mcp-Method: server/discover' \
+    -d '{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}' \
+    http://127.0.0.1:8443/mcp | tmcp inspect`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usagef("tmcp inspect takes one file, found %d", len(args))

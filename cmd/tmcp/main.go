@@ -53,13 +53,21 @@ func main() {
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
 	root := &cobra.Command{
 		Use:           "tmcp",
 		Short:         "Make an MCP client or server trusted",
 		Long:          "tmcp seals every message between an MCP client and server, end to end, to the\nidentity that the client means. Neither side needs to be changed.",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          noArgs,
+		Version:       version(),
+		Example:       "  tmcp demo                        what it is for\n  tmcp keygen --out server.key     then: tmcp serve, and on the other side tmcp connect",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("there is no command %q", args[0])
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
@@ -92,6 +100,24 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	return exitFailure
+}
+
+// version is that of the module, or the revision that was built.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "(unknown)"
+	}
+	v := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && (v == "" || v == "(devel)") {
+			v = "(devel) " + s.Value
+		}
+	}
+	if v == "" {
+		v = "(devel)"
+	}
+	return v + " " + info.GoVersion
 }
 
 func noArgs(cmd *cobra.Command, args []string) error {

@@ -39,6 +39,12 @@ org.trustedmcp/trust. Clients without it are refused, and are told why, unless
 			if (len(args) == 0) == (cfg.Upstream == "") {
 				return usagef("give either a command after --, or --upstream URL")
 			}
+			if cfg.MaxMessage <= 0 {
+				return usagef("--max-message %d: want a number of bytes above 0", cfg.MaxMessage)
+			}
+			if cfg.Validity < 2*time.Second || cfg.Validity > time.Hour {
+				return usagef("--validity %v: want 2s to 1h", cfg.Validity)
+			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {

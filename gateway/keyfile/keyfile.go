@@ -64,6 +64,9 @@ const maxKeyFile = 64 << 10 // bytes
 // refused: whoever read it can speak for the identity.
 func Load(path string) (crypto.Signer, error) {
 	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w; make one with: tmcp keygen --out %s", err, path)
+	}
 	if err != nil {
 		return nil, err
 	}
