@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 )
 
 // An Event is one event or one comment of a stream.
@@ -211,11 +212,11 @@ func (r *Reader) readLine() ([]byte, error) {
 		}
 		r.skipLF = chunk[i] == '\r'
 		r.pos += i + 1
-		if len(r.line) == 0 {
-			return chunk[:i], nil
-		}
 		if len(r.line)+i > r.limit {
 			return nil, fmt.Errorf("%w: a line of more than %d bytes", ErrTooLarge, r.limit)
+		}
+		if len(r.line) == 0 {
+			return chunk[:i], nil
 		}
 		r.line = append(r.line, chunk[:i]...)
 		return r.line, nil
@@ -263,17 +264,17 @@ func (r *Reader) stripBOM() {
 
 // Append appends the wire form of ev to dst, the empty line that ends it
 // included. Line breaks of any kind in Data and Comment start a new line of
-// that field. CR, LF and NUL in ID and Name, which the format can't express,
-// are dropped.
+// that field. What the format can't express is dropped: CR and LF in Name and
+// ID, and NUL in ID, for which a reader must ignore the field.
 func Append(dst []byte, ev Event) []byte {
 	if ev.HasComment {
 		dst = appendLines(dst, ":", []byte(ev.Comment))
 	}
 	if ev.Name != "" {
-		dst = append(appendClean(append(dst, "event: "...), ev.Name), '\n')
+		dst = append(appendWithout(append(dst, "event: "...), ev.Name, "\r\n"), '\n')
 	}
 	if ev.HasID {
-		dst = append(appendClean(append(dst, "id: "...), ev.ID), '\n')
+		dst = append(appendWithout(append(dst, "id: "...), ev.ID, "\r\n\x00"), '\n')
 	}
 	if ev.Retry >= 0 && !ev.HasComment {
 		dst = append(strconv.AppendInt(append(dst, "retry: "...), int64(ev.Retry), 10), '\n')
@@ -306,10 +307,10 @@ func appendLines(dst []byte, field string, text []byte) []byte {
 	}
 }
 
-func appendClean(dst []byte, s string) []byte {
+func appendWithout(dst []byte, s, drop string) []byte {
 	for i := range len(s) {
-		if c := s[i]; c != '\r' && c != '\n' && c != 0 {
-			dst = append(dst, c)
+		if strings.IndexByte(drop, s[i]) < 0 {
+			dst = append(dst, s[i])
 		}
 	}
 	return dst

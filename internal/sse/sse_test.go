@@ -48,6 +48,7 @@ func TestNext(t *testing.T) {
 		{"huge retry is capped", "retry: 99999999999999999999999\n\n", []Event{{Retry: MaxRetry}}, io.EOF},
 		{"empty id resets", "id\ndata: x\n\n", []Event{{HasID: true, Retry: -1, Data: []byte("x")}}, io.EOF},
 		{"id with NUL is ignored", "id: a\x00b\ndata: x\n\n", []Event{msg("x")}, io.EOF},
+		{"event name with NUL is kept", "event: a\x00b\ndata: x\n\n", []Event{{Name: "a\x00b", Retry: -1, Data: []byte("x")}}, io.EOF},
 		{"unknown field is ignored", "foo: bar\ndata: x\n\n", []Event{msg("x")}, io.EOF},
 		{"field names are case-sensitive", "Data: y\ndata: x\n\n", []Event{msg("x")}, io.EOF},
 		{"comment", ": hi\n:\ndata: x\n\n", []Event{{HasComment: true, Comment: "hi", Retry: -1}, {HasComment: true, Retry: -1}, msg("x")}, io.EOF},
@@ -60,6 +61,8 @@ func TestNext(t *testing.T) {
 		{"cut after a field without data", "id: 3\n", nil, ErrTruncated},
 		{"cut byte order mark", "\xef\xbb", nil, ErrTruncated},
 		{"line over the limit", "data: " + strings.Repeat("x", 200), nil, ErrTooLarge},
+		{"whole line over the limit", "data: " + strings.Repeat("x", 200) + "\n\n", nil, ErrTooLarge},
+		{"whole comment over the limit", ":" + strings.Repeat("x", 200) + "\n", nil, ErrTooLarge},
 		{"event over the limit", strings.Repeat("data: xxxxxxxxxx\n", 20), nil, ErrTooLarge},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -123,6 +126,7 @@ func TestAppend(t *testing.T) {
 		{Event{Retry: -1, Data: []byte(`{"a":1}`)}, "data: {\"a\":1}\n\n"},
 		{Event{Name: "message", ID: "0_1", HasID: true, Retry: 5, Data: []byte("a\r\nb\rc\n")}, "event: message\nid: 0_1\nretry: 5\ndata: a\ndata: b\ndata: c\ndata: \n\n"},
 		{Event{HasID: true, ID: "a\nb\rc\x00", Retry: -1, Data: []byte{}}, "id: abc\ndata: \n\n"},
+		{Event{Name: "a\nb\rc\x00", Retry: -1, Data: []byte{}}, "event: abc\x00\ndata: \n\n"},
 		{Event{Retry: 500}, "retry: 500\n\n"},
 		{Event{HasComment: true, Comment: "a\nb", Retry: -1}, ": a\n: b\n\n"},
 	} {
@@ -133,7 +137,7 @@ func TestAppend(t *testing.T) {
 }
 
 func FuzzReader(f *testing.F) {
-	for _, s := range []string{"data: x\n\n", ": c\r\nid: 1\r\ndata: {}\r\n\r\n", "event: a\rretry: 5\rdata\r\r", "\xef\xbb\xbfid\n\n", "data: x"} {
+	for _, s := range []string{"data: x\n\n", ": c\r\nid: 1\r\ndata: {}\r\n\r\n", "event: a\rretry: 5\rdata\r\r", "\xef\xbb\xbfid\n\n", "data: x", "event:\x00\r\r"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
