@@ -26,6 +26,7 @@ func (h *handler) serveFrames(w http.ResponseWriter, r *http.Request) {
 	http.NewResponseController(w).EnableFullDuplex()
 	limited := h.limitRead(w)
 	src := newFrameStream(r.Body, h.limits)
+	a := &frameWriter{h: h, w: w, http1: r.ProtoMajor == 1, rc: http.NewResponseController(w), header: http.Header{}}
 	frame, err := src.frame()
 	var req *protocol.Request
 	if err == nil {
@@ -38,19 +39,19 @@ func (h *handler) serveFrames(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		if !isProtocol(err) { // EOF, or the sender stalled
 			err = protocol.Errorf(protocol.MalformedFrame, "the body ends before its first frame does")
-			// What may still come of it must not be read as the next request.
-			w.Header().Set("Connection", "close")
 		}
+		a.read.Store(src.eof)
+		a.closeUnread()
 		h.refuse(w, "", method, err)
 		return
 	}
+	a.req = req
 	h.see(Event{Kind: EventOpened, Carrier: protocol.HTTP, Context: req.Context, Seq: req.Seq})
-	a := &frameWriter{h: h, w: w, rc: http.NewResponseController(w), req: req, header: http.Header{}}
 	if req.Final {
 		// Nothing may follow the final frame; the SDK would not see it anyway.
-		if _, err := src.frame(); err != io.EOF {
-			w.Header().Set("Connection", "close")
-			h.refuse(w, "", method, protocol.Errorf(protocol.OutOfOrder, "something follows the final frame"))
+		if err := a.endOf(src); err != nil {
+			a.closeUnread()
+			h.refuse(w, "", method, err)
 			return
 		}
 	} else {
@@ -58,6 +59,9 @@ func (h *handler) serveFrames(w http.ResponseWriter, r *http.Request) {
 	}
 	limited()
 	h.inner.ServeHTTP(a, in)
+	if !a.read.Load() {
+		h.limitRead(w) // what net/http reads of it in the end, to close in peace
+	}
 	a.finish()
 }
 
@@ -97,6 +101,12 @@ type chunkReader struct {
 func (c *chunkReader) Read(p []byte) (int, error) {
 	for len(c.head) == 0 {
 		if c.req.Final {
+			if !c.a.read.Load() {
+				if err := c.a.endOf(c.src); err != nil {
+					c.a.broken(err)
+					return 0, err
+				}
+			}
 			return 0, io.EOF
 		}
 		frame, err := c.src.frame()
@@ -104,6 +114,7 @@ func (c *chunkReader) Read(p []byte) (int, error) {
 			err = c.req.OpenNext(frame)
 		}
 		if errors.Is(err, io.EOF) {
+			c.a.read.Store(true)
 			err = io.ErrUnexpectedEOF // no final chunk: truncated
 		}
 		if err != nil {
@@ -127,6 +138,7 @@ func (c *chunkReader) Close() error { return nil }
 type frameWriter struct {
 	h      *handler
 	w      http.ResponseWriter
+	http1  bool
 	rc     *http.ResponseController
 	req    *protocol.Request
 	header http.Header
@@ -137,6 +149,27 @@ type frameWriter struct {
 	out    []byte
 	err    error
 	cut    atomic.Pointer[error] // the request's body did not open; set by who reads it
+	read   atomic.Bool           // the request's body was read to its end; set by who reads it
+}
+
+// endOf reads what follows the final frame of a request: the end of its body.
+func (a *frameWriter) endOf(src *frameStream) error {
+	if _, err := src.frame(); err != io.EOF {
+		return protocol.Errorf(protocol.OutOfOrder, "something follows the final frame")
+	}
+	a.read.Store(true)
+	return nil
+}
+
+// closeUnread, before an answer begins, makes the connection end with it unless
+// the request was read to its end. With full duplex net/http reads the rest
+// itself after the answer; it may meet the end there, starts to watch the
+// connection, and panics over its own read of the next request. And the rest of
+// a body that was cut short must not be read as a request.
+func (a *frameWriter) closeUnread() {
+	if a.http1 && !a.read.Load() {
+		a.w.Header().Set("Connection", "close")
+	}
 }
 
 // broken notes that the request's own body was cut or altered: what the server
@@ -198,6 +231,7 @@ func (a *frameWriter) seal(final bool) {
 		if a.status != http.StatusOK {
 			c.Meta.Status = a.status
 		}
+		a.closeUnread()
 		head := a.w.Header()
 		head.Set("Content-Type", protocol.MediaTypeFrames)
 		head.Set("Cache-Control", "no-store")
@@ -216,6 +250,7 @@ func (a *frameWriter) finish() {
 	cut := a.cut.Load()
 	switch {
 	case cut != nil && !a.begun:
+		a.closeUnread()
 		a.h.refuse(a.w, "", "", *cut)
 	case cut != nil || a.err != nil:
 		panic(http.ErrAbortHandler) // the client must not take what it has for all
