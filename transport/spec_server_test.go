@@ -128,6 +128,7 @@ type stdioSide struct {
 	child    *bufio.Reader
 	toClient io.WriteCloser
 	client   *protocol.Client
+	offered  *protocol.Settings // by the layer
 	wait     func() error
 }
 
@@ -161,6 +162,7 @@ func newStdioSide(t *testing.T, observe func(transport.Event)) *stdioSide {
 	if err != nil {
 		t.Fatalf("%v: %s", err, m.Result)
 	}
+	s.offered = announced
 	text, _ := jsonrpc.Text(jsonrpc.Get(m.Result, "_meta", protocol.MetaKey))
 	object, err := protocol.ParseBase64(text)
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 // [StdioServer] (In is that one's output, Out its input). cfg.Identity is
 // required, since no URL is dialled. It returns when the server's output has
 // ended; requests that were not answered by then get an error. Only the
-// envelope carrier works over stdio.
+// envelope carrier works over stdio: cfg.Settings, if given, must offer no other.
 func StdioClient(ctx context.Context, client, server Pipe, cfg ClientConfig) error {
 	if err := cfg.complete(); err != nil {
 		return err
@@ -33,6 +33,9 @@ func StdioClient(ctx context.Context, client, server Pipe, cfg ClientConfig) err
 	}
 	if cfg.Carrier != protocol.Envelope {
 		return errors.New("transport: over stdio the carrier is envelope")
+	}
+	if err := onlyEnvelope("ClientConfig.Settings", cfg.Settings.Offer().Carriers); err != nil {
+		return err
 	}
 	max := cfg.Limits.outer()
 	s := &stdioClient{cfg: cfg, clock: clockOr(cfg.Clock), see: cfg.Observe, client: newLines(client, max), server: newLines(server, max),

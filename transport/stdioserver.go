@@ -3,9 +3,11 @@ package transport
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -24,9 +26,22 @@ const (
 // StdioServer puts trust in front of an MCP server that speaks stdio: client is
 // the side where sealed lines come in, server the server's own pipe (In is its
 // standard output, Out its standard input). It returns when the server's output
-// has ended; the end of the client's input closes the server's. Only the
-// envelope carrier works over stdio.
+// has ended; calls that were not answered by then get an error, sealed as they
+// are. The end of the client's input closes the server's. Only the envelope
+// carrier works over stdio: cfg.Carriers and cfg.Trust must offer no other, and
+// by default no other is offered.
 func StdioServer(ctx context.Context, client, server Pipe, cfg ServerConfig) error {
+	if cfg.Trust == nil && cfg.Carriers == nil {
+		cfg.Carriers = []protocol.Carrier{protocol.Envelope}
+	}
+	if err := onlyEnvelope("ServerConfig.Carriers", cfg.Carriers); cfg.Trust == nil && err != nil {
+		return err
+	}
+	if cfg.Trust != nil {
+		if err := onlyEnvelope("ServerConfig.Trust", cfg.Trust.Settings().Offer().Carriers); err != nil {
+			return err
+		}
+	}
 	// The handler does what does not depend on the wire; what it would ask of a
 	// server behind it goes to the pipe.
 	front, err := Handler(http.NotFoundHandler(), cfg)
@@ -51,6 +66,15 @@ type stdioServer struct {
 	queue    [][]byte
 	plain    map[jsonrpc.ID]string // plaintext requests in flight (preferred mode), and their methods
 	sealed   bool                  // the client has sealed something
+	over     bool                  // the server's output has ended
+}
+
+// onlyEnvelope refuses carriers that stdio can't keep the promise of.
+func onlyEnvelope(where string, carriers []protocol.Carrier) error {
+	if len(carriers) != 1 || carriers[0] != protocol.Envelope {
+		return fmt.Errorf("transport: %s offers the carriers %v, and over stdio there is only envelope; offer that alone", where, carriers)
+	}
+	return nil
 }
 
 // stdioCall is a sealed message that is not answered yet. s.mu guards it.
@@ -204,6 +228,8 @@ func (s *stdioServer) admit(c *stdioCall) (forward bool, err error) {
 		return true, s.end(c, http.StatusAccepted)
 	}
 	switch {
+	case s.over:
+		return false, s.seal(c, gone(in.ID), true)
 	case s.calls[in.ID] != nil:
 		return false, s.seal(c, jsonrpc.ErrorResponse(in.ID, jsonrpc.CodeInvalidRequest, "a request with this id is in flight", nil), true)
 	case len(s.calls) >= maxPending:
@@ -266,17 +292,61 @@ func (s *stdioServer) put(c *stdioCall, content protocol.Content, final bool) er
 	return s.client.write(append(b64.AppendEncode(b, sealed), `"}}`...))
 }
 
-// down reads what the server says.
+// down reads what the server says, and in the end answers what it left open.
 func (s *stdioServer) down(context.Context) error {
 	for {
 		line, err := s.server.next()
 		if err != nil {
+			s.leave()
 			return endOfInput(err)
 		}
 		if err := s.said(line); err != nil {
 			return endOfInput(err)
 		}
 	}
+}
+
+// leaveTime bounds the wait for a client that does not read its last answers.
+const leaveTime = 5 * time.Second
+
+// leave answers all open calls with an error, since the server has ended.
+//
+// TMCP-13.2-4: A server's trust layer MUST answer all open calls with an error when the inner server ends.
+func (s *stdioServer) leave() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.over = true
+		for id, c := range s.calls {
+			delete(s.calls, id)
+			if s.seal(c, gone(id), true) != nil {
+				return // the client is gone too
+			}
+		}
+		for id := range s.plain {
+			delete(s.plain, id)
+			if s.client.write(gone(id)) != nil {
+				return
+			}
+		}
+		if c := s.standing; c != nil {
+			s.standing = nil
+			s.end(c, 0)
+		}
+	}()
+	timeout := time.NewTimer(leaveTime)
+	defer timeout.Stop()
+	select {
+	case <-done:
+	case <-timeout.C: // the pipes are closed next, which ends the write
+	}
+}
+
+// gone is the error that answers a request which the server did not live to answer.
+func gone(id jsonrpc.ID) []byte {
+	return jsonrpc.ErrorResponse(id, jsonrpc.CodeInternal, "the server ended before it answered", nil)
 }
 
 func (s *stdioServer) said(line []byte) error {
