@@ -432,8 +432,8 @@ func inlineResult(resp *http.Response, lim Limits) (*outer, error) {
 }
 
 // answerInline restores the answer. A sealed listing is delivered when its names
-// are those that the gateway lists too, since calls go by those; else the
-// gateway's is, labelled as what it is.
+// are those that the gateway lists too, since calls go by those, or when none are
+// listed outside; else the gateway's is, labelled as what it is.
 func (x *exchange) answerInline(a *answer, m *jsonrpc.Message) (*http.Response, error) {
 	outside := a.src.(*frameList).outside
 	resp, err := a.response(x)

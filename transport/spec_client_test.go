@@ -103,13 +103,14 @@ func TestInlineOutside(t *testing.T) {
 	}
 }
 
-// TMCP-7.4-10: A client MUST deliver a sealed listing only if its tool names equal those of the outer listing.
+// TMCP-7.4-10: A client MUST deliver a sealed listing only if its tool names equal those of the outer listing, or the outer listing is empty.
 func TestInlineListingOfOthers(t *testing.T) {
 	for _, tt := range []struct{ name, old, new string }{
 		{"untouched", "one", "one"},
 		{"a tool is renamed", `"name":"one"`, `"name":"uno"`},
 		{"a tool is added", `{"name":"one"`, `{"name":"evil","inputSchema":{"type":"object"}},{"name":"one"`},
 		{"a tool is gone", `{"name":"one","inputSchema":{"type":"object"}},`, ``},
+		{"no tool is left", `"tools":[`, `"tools":[],"was":[`},
 	} {
 		var changed bool
 		s := serve(t, http.HandlerFunc(toolServer), transport.ServerConfig{PublicTools: true}, func(next http.Handler) http.Handler {
@@ -130,7 +131,7 @@ func TestInlineListingOfOthers(t *testing.T) {
 		}
 		got := askTool(t, c, s.url, "tools/list", "")
 		sealed := strings.Contains(got, `"state":"sealed"`)
-		if sealed != (tt.old == tt.new) || changed == (tt.old == tt.new) {
+		if sealed != (tt.old == tt.new || strings.HasPrefix(tt.new, `"tools":[]`)) || changed == (tt.old == tt.new) {
 			t.Errorf("%s (%v): %s", tt.name, changed, got)
 		}
 	}
