@@ -1,8 +1,9 @@
 package report
 
 // Rules of the text output: one line per finding, what is wrong before how it
-// was found; nothing of what passed but its number; every failure with the
-// command that replays it alone; the verdict on the last line.
+// was found; nothing of what passed but its number; what could not be tried by
+// reason, not by case; every failure with its era and the command that replays
+// it alone; the verdict on the last line.
 
 import (
 	"fmt"
@@ -59,41 +60,62 @@ func (d *Document) Console(w io.Writer, verbose bool) {
 	}
 	fmt.Fprintln(w)
 	for _, o := range []string{"harness-error", "fail", "warn", "untestable", "not-applicable", "pass"} {
-		quiet := o == "not-applicable" || o == "pass"
-		reasons := map[string]int{}
-		var order []string
-		for _, r := range d.Results {
-			if r.Outcome != o {
-				continue
-			}
-			if quiet && !verbose {
-				if o == "not-applicable" {
-					if reasons[r.Reason] == 0 {
-						order = append(order, r.Reason)
-					}
-					reasons[r.Reason]++
-				}
-				continue
-			}
-			label := strings.ToUpper(o)
-			if r.Expected {
-				label += " (expected)"
-			}
-			fmt.Fprintf(w, "%s  %s\n", label, r.Case)
-			if len(r.Title) > 0 {
-				fmt.Fprint(w, wrap("      ", fmt.Sprintf("%s  [%s, %s]", r.Title, r.Level, r.Requirement)))
-			}
-			if r.Reason != "" {
-				fmt.Fprint(w, wrap("      ", r.Reason))
-			}
-			if r.Replay != "" && o != "untestable" {
-				fmt.Fprintf(w, "      replay: %s\n", r.Replay)
-			}
-		}
-		for _, why := range order {
-			fmt.Fprint(w, wrap("NOT APPLICABLE  ", fmt.Sprintf("%d × %s", reasons[why], why)))
+		switch {
+		case verbose || o == "harness-error" || o == "fail" || o == "warn":
+			d.each(w, o)
+		case o != "pass":
+			d.grouped(w, o)
 		}
 	}
 	s := d.Summary
 	fmt.Fprint(w, "\n"+wrap("", fmt.Sprintf("%d cases: %d pass, %d fail, %d warn, %d not applicable, %d untestable, %d harness errors (seed %d)", len(d.Results), s["pass"], s["fail"], s["warn"], s["not-applicable"], s["untestable"], s["harness-error"], d.Seed)))
+}
+
+// each prints the results of one outcome one by one.
+func (d *Document) each(w io.Writer, outcome string) {
+	for _, r := range d.Results {
+		if r.Outcome != outcome {
+			continue
+		}
+		head := label(outcome)
+		if r.Expected {
+			head += " (expected)"
+		}
+		id := r.Case
+		if r.Era != "" {
+			id += " (" + r.Era + ")"
+		}
+		fmt.Fprintf(w, "%s  %s\n", head, id)
+		if r.Title != "" {
+			fmt.Fprint(w, wrap("      ", fmt.Sprintf("%s  [%s, %s]", r.Title, r.Level, r.Requirement)))
+		}
+		if r.Reason != "" {
+			fmt.Fprint(w, wrap("      ", r.Reason))
+		}
+		if r.Replay != "" && outcome != "untestable" {
+			fmt.Fprintf(w, "      replay: %s\n", r.Replay)
+		}
+	}
+}
+
+// grouped prints how many results of one outcome have the same reason.
+func (d *Document) grouped(w io.Writer, outcome string) {
+	count := map[string]int{}
+	var order []string
+	for _, r := range d.Results {
+		if r.Outcome != outcome {
+			continue
+		}
+		if count[r.Reason] == 0 {
+			order = append(order, r.Reason)
+		}
+		count[r.Reason]++
+	}
+	for _, why := range order {
+		fmt.Fprint(w, wrap(label(outcome)+"  ", fmt.Sprintf("%d × %s", count[why], why)))
+	}
+}
+
+func label(outcome string) string {
+	return strings.ToUpper(strings.ReplaceAll(outcome, "-", " "))
 }

@@ -154,12 +154,37 @@ func TestConsoleFits80Columns(t *testing.T) {
 	doc := run(t, conformance.ProfileCore, "any-tool", 1)
 	var b bytes.Buffer
 	doc.Console(&b, true)
-	if !strings.Contains(b.String(), "FAIL  server/core/modern/unknown-tool") {
+	if !strings.Contains(b.String(), "FAIL  server/core/modern/unknown-tool (modern)\n") {
 		t.Error("the failure is not in it")
 	}
 	for _, line := range strings.Split(b.String(), "\n") {
 		if utf8.RuneCountInString(line) > 80 && !strings.Contains(line, "replay: ") && strings.Contains(strings.TrimSpace(line), " ") {
 			t.Errorf("%d columns: %s", utf8.RuneCountInString(line), line)
+		}
+	}
+}
+
+// TestConsoleGroupsByReason prints what could not be tried once for each
+// reason, and case by case when asked to.
+func TestConsoleGroupsByReason(t *testing.T) {
+	d := &report.Document{Results: []report.Result{
+		{Case: "a", Era: "modern", Outcome: "untestable", Reason: "no tool"},
+		{Case: "b", Era: "modern", Outcome: "untestable", Reason: "no answer"},
+		{Case: "c", Era: "legacy", Outcome: "untestable", Reason: "no tool"},
+		{Case: "d", Era: "legacy", Outcome: "not-applicable", Reason: "no trust"},
+		{Case: "e", Era: "legacy", Outcome: "fail", Expected: true, Reason: "wrong"},
+	}}
+	var brief, full bytes.Buffer
+	d.Console(&brief, false)
+	d.Console(&full, true)
+	for text, want := range map[*bytes.Buffer][]string{
+		&brief: {"FAIL (expected)  e (legacy)\n", "UNTESTABLE  2 × no tool\nUNTESTABLE  1 × no answer\nNOT APPLICABLE  1 × no trust\n"},
+		&full:  {"UNTESTABLE  a (modern)\n      no tool\n", "UNTESTABLE  c (legacy)\n", "NOT APPLICABLE  d (legacy)\n"},
+	} {
+		for _, s := range want {
+			if !strings.Contains(text.String(), s) {
+				t.Errorf("no %q in\n%s", s, text)
+			}
 		}
 	}
 }
