@@ -24,6 +24,9 @@ func clientCommand() *cobra.Command {
 			"  tmcp-conform client --profile identity --json report.json -- ./connect.sh",
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.ArgsLenAtDash() < 0 && len(args) > 0 {
+				return noDashes(cmd, args)
+			}
 			if cmd.ArgsLenAtDash() != 0 || len(args) == 0 {
 				return usage("which client? give -- and the command that starts it")
 			}
@@ -37,6 +40,7 @@ func clientCommand() *cobra.Command {
 		},
 	}
 	f.register(cmd)
+	hintDashes(cmd)
 	return cmd
 }
 

@@ -1,14 +1,18 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
+	"github.com/trustedmcp/tmcp/conformance"
 	"github.com/trustedmcp/tmcp/conformance/catalog"
 	"github.com/trustedmcp/tmcp/conformance/report"
 )
@@ -34,8 +38,15 @@ func listCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the cases", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			all := catalog.All()
+			if err := errors.Join(
+				known("role", role, all, func(c *conformance.Case) string { return string(c.Role) }),
+				known("profile", profile, all, func(c *conformance.Case) string { return string(c.Profile) }),
+			); err != nil {
+				return usage("%v", err)
+			}
 			out := []listed{}
-			for _, c := range catalog.All() {
+			for _, c := range all {
 				if (role != "" && role != string(c.Role)) || (profile != "" && profile != string(c.Profile)) {
 					continue
 				}
@@ -67,6 +78,18 @@ func listCommand() *cobra.Command {
 	cmd.Flags().StringVar(&role, "role", "", "of this role only")
 	cmd.Flags().StringVar(&profile, "profile", "", "of this profile only")
 	return cmd
+}
+
+// known says when no case has the value of a flag, and which values there are.
+func known(flag, value string, all []conformance.Case, of func(*conformance.Case) string) error {
+	values := map[string]bool{}
+	for i := range all {
+		values[of(&all[i])] = true
+	}
+	if value == "" || values[value] {
+		return nil
+	}
+	return fmt.Errorf("--%s %s: there are %s", flag, value, strings.Join(slices.Sorted(maps.Keys(values)), ", "))
 }
 
 func noArgs(_ *cobra.Command, args []string) error {

@@ -21,6 +21,7 @@ type exitError struct {
 
 func (e *exitError) Error() string { return e.msg }
 
+// usage is the error of a wrong command line. [Main] adds where the help is.
 func usage(format string, args ...any) error {
-	return &exitError{exitUsage, fmt.Sprintf(format, args...) + "; see tmcp-conform --help"}
+	return &exitError{exitUsage, fmt.Sprintf(format, args...)}
 }

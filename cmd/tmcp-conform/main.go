@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -32,6 +33,7 @@ func Main() int {
 	}()
 	root := &cobra.Command{
 		Use: "tmcp-conform", Short: "Test implementations of MCP and of its trust extension",
+		Version:      version(debug.ReadBuildInfo()),
 		SilenceUsage: true, SilenceErrors: true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -44,12 +46,16 @@ func Main() int {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%v", err) })
 	root.AddCommand(serverCommand(), clientCommand(), relayCommand(), listCommand(), explainCommand(), selfTestCommand(), diffCommand())
-	err := root.ExecuteContext(ctx)
+	root.SetVersionTemplate("tmcp-conform {{.Version}}\n")
+	cmd, err := root.ExecuteContextC(ctx)
 	var exit *exitError
 	switch {
 	case err == nil:
 		return exitConformant
 	case errors.As(err, &exit):
+		if exit.code == exitUsage {
+			exit.msg += "; see " + cmd.CommandPath() + " --help"
+		}
 		if exit.msg != "" {
 			fmt.Fprintln(os.Stderr, "tmcp-conform: "+exit.msg)
 		}
@@ -57,4 +63,28 @@ func Main() int {
 	}
 	fmt.Fprintln(os.Stderr, "tmcp-conform: "+err.Error())
 	return exitUsage
+}
+
+// version is that of the module, and the revision that was built.
+func version(info *debug.BuildInfo, ok bool) string {
+	v := "(devel)"
+	if !ok {
+		return v
+	}
+	if info.Main.Version != "" {
+		v = info.Main.Version
+	}
+	revision, modified := "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = s.Value
+		case s.Key == "vcs.modified" && s.Value == "true":
+			modified = ", modified"
+		}
+	}
+	if revision != "" {
+		v += " (revision " + revision + modified + ")"
+	}
+	return v
 }

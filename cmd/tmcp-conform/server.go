@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"strings"
@@ -30,6 +31,7 @@ type runFlags struct {
 }
 
 func (f *runFlags) register(cmd *cobra.Command) {
+	cmd.PreRunE = func(*cobra.Command, []string) error { return f.writable() }
 	fl := cmd.Flags()
 	fl.StringSliceVar(&f.cases, "case", nil, "run this case only (may be repeated)")
 	fl.StringSliceVar(&f.requirements, "requirement", nil, "run the cases of this requirement, or of those that begin so")
@@ -64,7 +66,24 @@ func serverCommand() *cobra.Command {
 		},
 	}
 	f.register(cmd)
+	hintDashes(cmd)
 	return cmd
+}
+
+// hintDashes has cmd say, of a flag that it does not know, that it may be one
+// of a command that -- is missing before.
+func hintDashes(cmd *cobra.Command) {
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if args := cmd.Flags().Args(); len(args) > 0 && cmd.ArgsLenAtDash() < 0 && !strings.Contains(args[0], "://") {
+			return noDashes(cmd, args)
+		}
+		return usage("%v", err)
+	})
+}
+
+// noDashes is the error of a command to start, args, that is given without --.
+func noDashes(cmd *cobra.Command, args []string) error {
+	return usage("%s looks like a command to start: put -- before it, as in %s -- %s …", args[0], cmd.CommandPath(), shellQuote(args[0]))
 }
 
 // target reads URL or -- CMD from the arguments.
@@ -75,7 +94,11 @@ func (f *runFlags) target(cmd *cobra.Command, args []string, obs *conformance.Ob
 		return wire.Command(args, nil, obs.Observe), nil
 	case dash >= 0:
 		return nil, usage("either a URL, or -- and a command")
-	case len(args) != 1:
+	case len(args) > 1 && !strings.Contains(args[0], "://"):
+		return nil, noDashes(cmd, args)
+	case len(args) > 1:
+		return nil, usage("unexpected argument %q after the URL", args[1])
+	case len(args) == 0:
 		return nil, usage("which server? give its URL, or -- and the command that starts it")
 	}
 	header := http.Header{}
@@ -88,7 +111,7 @@ func (f *runFlags) target(cmd *cobra.Command, args []string, obs *conformance.Ob
 	}
 	t, err := wire.HTTP(args[0], header, obs.Observe)
 	if err != nil {
-		return nil, usage("%v (a command goes after --)", err)
+		return nil, usage("%v; a command goes after --", err)
 	}
 	return t, nil
 }
@@ -118,7 +141,7 @@ func (f *runFlags) selection(all []conformance.Case, role conformance.Role) (fun
 					continue next
 				}
 			}
-			return usage("--%s %s names nothing; see tmcp-conform list", flag, s)
+			return usage("--%s %s names nothing that tmcp-conform list shows", flag, s)
 		}
 		return nil
 	}
@@ -202,6 +225,44 @@ func (f *runFlags) noTrust(rep *conformance.Report) string {
 	return fmt.Sprintf("profile identity: %s does not offer org.trustedmcp/trust in any era", rep.Target)
 }
 
+// writable says before the run which report could not be written after it. It
+// leaves what is there as it is.
+func (f *runFlags) writable() error {
+	for _, out := range []struct{ flag, file string }{{"json", f.jsonFile}, {"junit", f.junitFile}} {
+		if out.file == "" || out.file == "-" {
+			continue
+		}
+		if err := tryWrite(out.file); err != nil {
+			return usage("--%s cannot be written: %v", out.flag, err)
+		}
+	}
+	return nil
+}
+
+func tryWrite(file string) error {
+	flags, created := os.O_WRONLY, false
+	switch i, err := os.Stat(file); {
+	case errors.Is(err, fs.ErrNotExist):
+		flags, created = os.O_WRONLY|os.O_CREATE|os.O_EXCL, true
+	case err != nil:
+		return err
+	case !i.Mode().IsRegular() && !i.IsDir():
+		return nil // to open a pipe would wait for its reader
+	}
+	w, err := os.OpenFile(file, flags, 0o644)
+	if created && errors.Is(err, fs.ErrExist) {
+		return nil // another made it meanwhile, or a link points to what is to be made
+	}
+	if err != nil {
+		return err
+	}
+	err = w.Close()
+	if created {
+		err = errors.Join(err, os.Remove(file))
+	}
+	return err
+}
+
 // conclude writes the reports and turns the verdict into an exit code.
 func (f *runFlags) conclude(rep *conformance.Report, doc *report.Document, base *report.Baseline) error {
 	human := os.Stdout
@@ -225,7 +286,9 @@ func (f *runFlags) conclude(rep *conformance.Report, doc *report.Document, base 
 			return &exitError{exitHarness, fmt.Sprintf("writing the report: %v", err)}
 		}
 	}
-	doc.Console(human, f.verbose)
+	if rep.Interrupted == "" || len(rep.Results) > 0 { // else the survey was interrupted: nothing is known
+		doc.Console(human, f.verbose)
+	}
 	unexpected := 0
 	for _, r := range rep.Results {
 		if r.Outcome == conformance.Fail && !base.Expects(r) {
@@ -237,7 +300,7 @@ func (f *runFlags) conclude(rep *conformance.Report, doc *report.Document, base 
 	case rep.Interrupted != "":
 		return &exitError{exitInterrupted, "interrupted during " + rep.Interrupted}
 	case rep.Count(conformance.HarnessError) > 0:
-		return &exitError{exitHarness, "the suite is at fault in the cases marked HARNESS-ERROR: please report them"}
+		return &exitError{exitHarness, "the suite is at fault in the cases marked HARNESS ERROR: please report them"}
 	case unexpected > 0:
 		return &exitError{exitFailures, fmt.Sprintf("not conformant: %d failures", unexpected)}
 	case len(stale) > 0:
