@@ -63,13 +63,13 @@ func place(line string, hosts []string) string {
 func TestPlacesBite(t *testing.T) {
 	hosts := []string{host("proxy", "golang", "org")}
 	for line, bad := range map[string]bool{
-		"GOPROXY=https://" + hosts[0]:       true,
-		`open("/` + `work/main/go.mod")`:    true,
-		"cd /" + "root/x":                   true,
-		"see /" + "home/someone/project":    true,
-		"the folder of your work/main copy": false,
-		"https://example.com/work/main":     false,
-		"/mcp":                              false,
+		"GOPROXY=https://" + hosts[0]:        true,
+		`open("/` + `work/main/go.mod")`:     true,
+		"cd /" + "root/x":                    true,
+		"see /" + "home/someone/project":     true,
+		"the folder of your work/main copy":  false,
+		"https://example.com/w" + "ork/main": false,
+		"/mcp":                               false,
 	} {
 		if got := place(line, hosts); (got != "") != bad {
 			t.Errorf("place(%q) = %q, want bad = %v", line, got, bad)
