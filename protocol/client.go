@@ -23,9 +23,11 @@ type Client struct {
 	settings *Settings
 	suite    Suite
 	pad      bool
+	holder   *ClientHolder // nil: no key object of its own
 
 	mu       sync.Mutex
 	contexts map[string]*clientContext // confirmed, by revision of the inner messages
+	shown    Digest                    // the key object of ours that the server has seen
 }
 
 // maxClientContexts bounds the revisions that a client keeps a context for.
@@ -37,6 +39,7 @@ type clientContext struct {
 	revision string
 	request  cipher.AEAD
 	seq      atomic.Uint64 // the last one used
+	mine     *clientObject // the key object that was shown, or nil
 
 	mu          sync.Mutex
 	salt        [saltLen]byte
@@ -104,6 +107,9 @@ func (c *Client) SealFirst(content Content, outer Outer, final bool, now time.Ti
 // [UnknownContext], and on another Client after [UnknownKey].
 func (c *Client) SealAgain(old *Call, content Content, outer Outer, now time.Time) (*Call, []byte, error) {
 	c.forget(old.ctx)
+	c.mu.Lock()
+	c.shown = Digest{} // by value: this may be another replica
+	c.mu.Unlock()
 	// Always the first seal: a chain of names could be broken by delivering its
 	// ends and holding back its middle.
 	// TMCP-8.5-1: A client that gets `unknown-context` MUST seal the message afresh, cold, with
@@ -119,8 +125,8 @@ func (c *Client) SealAgain(old *Call, content Content, outer Outer, now time.Tim
 func (c *Client) seal(content Content, outer Outer, final bool, now time.Time) (*Call, []byte, error) {
 	// TMCP-8.1-3: A client MUST leave a context when the key object it was made with has expired,
 	// and seal cold to a current one.
-	if !now.Before(c.peer.c.expires) {
-		return nil, nil, fail(KeyObjectExpired, "valid before %s, now is %s", stamp(c.peer.c.expires), stamp(now))
+	if !now.Before(c.peer.expires) {
+		return nil, nil, fail(KeyObjectExpired, "valid before %s, now is %s", stamp(c.peer.expires), stamp(now))
 	}
 	// TMCP-4.7-2: A client MUST choose a carrier that both settings objects list.
 	if !c.settings.allows(outer.Carrier) || !c.peer.sets.allows(outer.Carrier) {
@@ -142,6 +148,12 @@ func (c *Client) seal(content Content, outer Outer, final bool, now time.Time) (
 	ctx := c.contexts[revision]
 	c.mu.Unlock()
 	// TMCP-8.5-7: A client MUST NOT put `retry-of` into a next frame
+	if ctx != nil && ctx.mine != nil && !now.Before(ctx.mine.claims.expires) {
+		// TMCP-8.7-8: A client MUST leave a context when the key object of its own that it showed
+		// has expired.
+		c.forget(ctx)
+		ctx = nil
+	}
 	if ctx != nil && content.Meta.RetryOf == nil {
 		// TMCP-8.1-2: A client MUST number the requests of a context from 0, by steps of one, in
 		// the order in which it seals them.
@@ -155,14 +167,22 @@ func (c *Client) seal(content Content, outer Outer, final bool, now time.Time) (
 		}
 		c.forget(ctx)
 	}
-	return c.sealCold(content, outer, revision, final)
+	return c.sealCold(content, outer, revision, final, now)
 }
 
-func (c *Client) sealCold(content Content, outer Outer, revision string, final bool) (*Call, []byte, error) {
+func (c *Client) sealCold(content Content, outer Outer, revision string, final bool, now time.Time) (*Call, []byte, error) {
 	// TMCP-6.2-1: A sender and a receiver MUST each build `info` from their own values, and never
 	// from values that only the other supplied, except those that the frame carries for that
 	// purpose.
-	info := sealInfo(RoleClient, c.suite, c.peer.digest, c.peer.sets.digest, c.settings.digest, nil, revision)
+	mine, shown, err := c.present(now)
+	if err != nil {
+		return nil, nil, err
+	}
+	var mineDigest []byte
+	if mine != nil {
+		mineDigest = mine.digest[:]
+	}
+	info := sealInfo(RoleClient, c.suite, c.peer.digest, c.peer.sets.digest, c.settings.digest, mineDigest, revision)
 	enc, sender, err := hpke.NewSender(c.peer.key(c.suite), c.suite.kdf(), c.suite.aead(), info)
 	if err != nil {
 		return nil, nil, fail(CannotSeal, "HPKE: %v", err)
@@ -171,20 +191,29 @@ func (c *Client) sealCold(content Content, outer Outer, revision string, final b
 	if err != nil {
 		return nil, nil, fail(CannotSeal, "HPKE: %v", err)
 	}
-	ctx := &clientContext{keys: keys, revision: revision}
+	ctx := &clientContext{keys: keys, revision: revision, mine: mine}
 	if ctx.request, err = newAEAD(c.suite, keys.requestKey[:]); err != nil {
 		return nil, nil, fail(CannotSeal, "%v", err)
 	}
 	call := &Call{client: c, ctx: ctx, outer: outer, retryOf: content.Meta.RetryOf}
-	b := make([]byte, 0, 128+len(enc)+len(c.settings.cbor)+sealedSize(&content, c.pad))
+	if mine != nil {
+		// TMCP-8.7-9: A client that shows a key object MUST put a proof of possession of its key
+		// into the first message of the context.
+		if content.Meta.possession, err = mine.prove(keys.id, c.peer.digest); err != nil {
+			return nil, nil, err
+		}
+	}
+	b := make([]byte, 0, 128+len(enc)+len(c.settings.cbor)+len(shown)+sealedSize(&content, c.pad))
 	b = append(b, 0x89, frameOpen, byte(c.suite))
 	b = dcbor.AppendBytes(b, c.peer.digest[:])
 	b = dcbor.AppendBytes(b, enc)
 	b = dcbor.AppendBytes(b, c.settings.cbor)
 	b = dcbor.AppendText(b, revision)
-	// TMCP-8.7-1: A client MUST set the client key of its open frames to null where the server's
-	// `clientKey` is `none`.
-	b = dcbor.AppendNull(b)
+	if shown == nil {
+		b = dcbor.AppendNull(b)
+	} else {
+		b = dcbor.AppendBytes(b, shown)
+	}
 	b = dcbor.AppendBool(b, final)
 	sc := scratches.Get().(*scratch)
 	defer scratches.Put(sc)
@@ -194,11 +223,34 @@ func (c *Client) sealCold(content Content, outer Outer, revision string, final b
 	return call, sealContent(b, &content, c.pad, ctx.request, sc), nil
 }
 
+// present returns the key object of ours to show, and how: by value, or by
+// digest once the server has answered to it. Both are nil when there is none to
+// show.
+func (c *Client) present(now time.Time) (mine *clientObject, shown []byte, err error) {
+	// TMCP-8.7-1: A client MUST set the client key of its open frames to null where the server's
+	// `clientKey` is `none`.
+	if want := c.peer.sets.offer.ClientKey; c.holder == nil || want != ClientKeyAccepted && want != ClientKeyDemanded {
+		return nil, nil, nil
+	}
+	if mine, err = c.holder.current(now); err != nil {
+		return nil, nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.shown == mine.digest {
+		return mine, mine.digest[:], nil
+	}
+	return mine, mine.object, nil
+}
+
 // confirm makes ctx the one for later messages of its revision, after an
 // authenticated answer in it.
 func (c *Client) confirm(ctx *clientContext) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if ctx.mine != nil {
+		c.shown = ctx.mine.digest
+	}
 	if c.contexts[ctx.revision] == nil {
 		if len(c.contexts) >= maxClientContexts {
 			clear(c.contexts)

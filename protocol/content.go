@@ -45,6 +45,8 @@ type Meta struct {
 	EventName string   // 7: SSE event name
 	RetryOf   *RetryOf // 8: this message was sealed before, as that
 	Stream    bool     // 9: the inner answer is an event stream
+
+	possession []byte // 10: shows that a client holds the key of its key object
 }
 
 // A Field is an HTTP field.
@@ -77,7 +79,7 @@ const maxRetry = 1<<31 - 2 // milliseconds
 func (m *Meta) count() int {
 	n := 0
 	for _, set := range [...]bool{m.Status != 0, len(m.Fields) > 0, m.Target != "", m.Method != "", m.EventID != "",
-		m.Retry != 0, m.EventName != "", m.RetryOf != nil, m.Stream} {
+		m.Retry != 0, m.EventName != "", m.RetryOf != nil, m.Stream, m.possession != nil} {
 		if set {
 			n++
 		}
@@ -116,6 +118,9 @@ func (m *Meta) append(b []byte) []byte {
 	}
 	if m.Stream {
 		b = dcbor.AppendBool(append(b, 9), true)
+	}
+	if m.possession != nil {
+		b = dcbor.AppendBytes(append(b, 10), m.possession)
 	}
 	return b
 }
@@ -276,6 +281,11 @@ func (m *Meta) read(r *dcbor.Reader) {
 		case 9:
 			if m.Stream = r.Bool(); r.Err() == nil && !m.Stream {
 				r.Fail("key 9 is true or absent")
+			}
+		case 10:
+			m.possession = r.Bytes()
+			if r.Err() == nil && len(m.possession) == 0 {
+				r.Fail("an empty proof of possession")
 			}
 		default:
 			r.Skip()

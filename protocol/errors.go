@@ -62,6 +62,9 @@ const (
 	DiscoverError        Reason = "discover-error"
 	SignatureInvalid     Reason = "signature-invalid"
 	RoleMismatch         Reason = "role-mismatch"
+	EvidenceStale        Reason = "evidence-stale"
+	EvidenceRefused      Reason = "evidence-refused"
+	CannotAttest         Reason = "cannot-attest"
 )
 
 var serverReasons = []Reason{
@@ -74,7 +77,8 @@ var clientReasons = []Reason{
 	TrustMissing, KeyObjectInvalid, IdentityMismatch, KeyObjectExpired, KeyObjectNotYetValid,
 	SettingsMismatch, NoOverlap, PlaintextAnswer, UnsealedError, AnswerInvalid, Truncated,
 	AnswerOutOfOrder, Spliced, AfterFinal, EraFallback, RetriesExhausted, Unreachable, NonceMismatch,
-	ProfileTooWeak, CannotSeal, DiscoverError, SignatureInvalid, RoleMismatch,
+	ProfileTooWeak, CannotSeal, DiscoverError, SignatureInvalid, RoleMismatch, EvidenceStale,
+	EvidenceRefused, CannotAttest,
 }
 
 const (
@@ -136,6 +140,8 @@ func fail(r Reason, format string, args ...any) *Error {
 
 // Errorf returns an [Error] with a reason and a detail for people.
 func Errorf(r Reason, format string, args ...any) error { return fail(r, format, args...) }
+
+func asError(err error, e **Error) bool { return errors.As(err, e) }
 
 // IsReason reports whether err is or wraps an [Error] of reason r.
 func IsReason(err error, r Reason) bool {

@@ -47,7 +47,7 @@ func (f *ContextFiller) Fill(n int) {
 		if err != nil {
 			panic(err)
 		}
-		c, err := newServerContext(keys, settings, "")
+		c, err := newServerContext(keys, settings, "", nil)
 		if err != nil {
 			panic(err)
 		}
@@ -57,3 +57,24 @@ func (f *ContextFiller) Fill(n int) {
 		f.k.add(keys.id, c, settings.weight())
 	}
 }
+
+// Show has h show the key object of another holder.
+func Show(h, of *ClientHolder, now time.Time) {
+	mine, _ := h.current(now)
+	theirs, _ := of.current(now)
+	o := *theirs
+	o.proof = mine.proof
+	h.cur = &o
+}
+
+// WithoutProof has h prove possession with a key that is nobody's.
+func WithoutProof(h *ClientHolder, now time.Time) {
+	o, _ := h.current(now)
+	c := *o
+	id, _ := GenerateIdentity("urn:nobody:x")
+	c.proof = &keySigner{id.alg, id.signer}
+	h.cur = &c
+}
+
+// ForgetClients drops the key objects that s has verified, as a restart does.
+func ForgetClients(s *Server) { s.known = clientPeers{} }

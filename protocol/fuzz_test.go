@@ -352,7 +352,7 @@ func FuzzOpenedPlaintext(f *testing.F) {
 	s := &Server{cfg: ServerConfig{Settings: settings}, hot: newHotSet(4)}
 	f.Fuzz(func(t *testing.T, plain []byte) {
 		for _, carrier := range []Carrier{Envelope, Inline, HTTP} {
-			ctx, err := newServerContext(keys, settings, "")
+			ctx, err := newServerContext(keys, settings, "", nil)
 			if err != nil {
 				t.Fatal(err)
 			}

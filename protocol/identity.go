@@ -99,6 +99,22 @@ func algorithmOf(pub crypto.PublicKey) (cose.Algorithm, error) {
 	return 0, fail(SignatureInvalid, "a key of type %T; use Ed25519, ECDSA P-256 or P-384", pub)
 }
 
+// verifySignature checks a signature made with the algorithm of the key's kind.
+func verifySignature(pub crypto.PublicKey, content, sig []byte) error {
+	alg, err := algorithmOf(pub)
+	if err != nil {
+		return err
+	}
+	v, err := cose.NewVerifier(alg, pub)
+	if err != nil {
+		return fail(SignatureInvalid, "%v", err)
+	}
+	if err := v.Verify(content, sig); err != nil {
+		return fail(SignatureInvalid, "%v", err)
+	}
+	return nil
+}
+
 // A Thumbprint names a public key: SHA-256 over its COSE_Key with the required
 // members only, in deterministic CBOR (RFC 9679). 32 bytes.
 type Thumbprint [sha256.Size]byte

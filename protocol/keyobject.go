@@ -34,6 +34,8 @@ const (
 	claimDemands  = -70005
 	claimIDKey    = -70006
 	claimAttKey   = -70007
+	claimFresh    = -70008 // array [kind, value]: of the evidence, see Freshness
+	claimConfig   = -70009 // bstr 32: configuration digest, see Attestation
 )
 
 const (
@@ -76,11 +78,13 @@ type claims struct {
 	keys        []hpkeKey // ascending by suite
 	profile     Profile
 	settings    Digest
-	toolSet     []byte // nil or 32 bytes
-	demands     []byte // nil or 32 bytes
-	identityKey []byte // COSE_Key; nil when the identity is an X.509 chain
-	attestedKey []byte // COSE_Key; nil without a TEE
-	evidence    []byte // one CBOR item, a CMW; nil without a TEE
+	toolSet     []byte     // nil or 32 bytes
+	demands     []byte     // nil or 32 bytes
+	identityKey []byte     // COSE_Key; nil when the identity is an X.509 chain
+	attestedKey []byte     // COSE_Key; nil without a TEE
+	evidence    []byte     // one CBOR item, a CMW; nil without a TEE
+	freshness   *Freshness // of the evidence; nil without a TEE
+	config      []byte     // nil or 32 bytes
 }
 
 // A keySigner signs key objects beside the identity: the attested key.
@@ -112,7 +116,7 @@ func (c *claims) encode() []byte {
 	for _, opt := range []struct {
 		key int64
 		val []byte
-	}{{claimNonce, c.nonce}, {claimToolSet, c.toolSet}, {claimDemands, c.demands}} {
+	}{{claimNonce, c.nonce}, {claimToolSet, c.toolSet}, {claimDemands, c.demands}, {claimConfig, c.config}} {
 		if opt.val != nil {
 			add(opt.key, dcbor.AppendBytes(nil, opt.val))
 		}
@@ -124,6 +128,9 @@ func (c *claims) encode() []byte {
 		if opt.item != nil {
 			add(opt.key, opt.item)
 		}
+	}
+	if c.freshness != nil {
+		add(claimFresh, c.freshness.append(nil))
 	}
 	slices.SortFunc(pairs, func(a, b pair) int { return bytes.Compare(a.key, b.key) })
 	b := dcbor.AppendMap(nil, len(pairs))
@@ -188,6 +195,14 @@ func decodeClaims(b []byte) (*claims, error) {
 			c.identityKey = r.Skip()
 		case claimAttKey:
 			c.attestedKey = r.Skip()
+		case claimFresh:
+			c.freshness = &Freshness{}
+			c.freshness.read(r)
+			if err := c.freshness.check(); r.Err() == nil && err != nil {
+				return nil, err
+			}
+		case claimConfig:
+			c.config = r.BytesN(sha256.Size)
 		case claimCMW:
 			c.evidence = r.Skip()
 		default:
@@ -211,6 +226,10 @@ func decodeClaims(b []byte) (*claims, error) {
 	// TMCP-5.3-2: A verifier MUST refuse a key object with another `eat_profile`.
 	if profile != KeyProfile {
 		return nil, fail(KeyObjectInvalid, "eat_profile is %.100q, want %q", profile, KeyProfile)
+	}
+	// TMCP-5.3-3: The claim `keys` of a server MUST hold a key for suite 1
+	if c.role == RoleServer && (len(c.keys) == 0 || c.keys[0].suite != SuiteHybrid) {
+		return nil, fail(KeyObjectInvalid, "no public key for the mandatory suite %v", SuiteHybrid)
 	}
 	return c, nil
 }
@@ -244,10 +263,6 @@ func (c *claims) decodeKeys(r *dcbor.Reader) error {
 			return fail(KeyObjectInvalid, "public key for %v: %v", suite, err)
 		}
 		c.keys = append(c.keys, hpkeKey{suite, pub})
-	}
-	// TMCP-5.3-3: The claim `keys` MUST hold a key for suite 1
-	if len(c.keys) == 0 || c.keys[0].suite != SuiteHybrid {
-		return fail(KeyObjectInvalid, "no public key for the mandatory suite %v", SuiteHybrid)
 	}
 	return nil
 }

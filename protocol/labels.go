@@ -46,6 +46,8 @@ const (
 	labelAnswer      = label + "answer"
 	labelTool        = label + "tool"
 	labelTools       = label + "tools"
+	labelReportData  = label + "report data"
+	labelPossession  = label + "possession"
 	mediaTypeKeyCOSE = "application/vnd.trustedmcp.key+cose"
 )
 

@@ -19,6 +19,7 @@ type Request struct {
 	Content        Content
 	Outer          Outer
 	ClientSettings *Settings
+	Client         *Peer  // who sent it, where the client showed a key object; else nil
 	Revision       string // of the inner message, committed to by the context
 	Context        ContextID
 	Seq            uint64
@@ -105,21 +106,15 @@ func (s *Server) openFirst(f *Frame, sc *scratch, outer Outer, now time.Time) (*
 	if err := s.checkSettings(settings, f, outer.Carrier); err != nil {
 		return nil, err
 	}
-	// TMCP-8.7-3: A server MUST answer a client key that it did not ask for, or does not accept,
-	// with `client-key-refused`.
-	if f.ClientKey != nil {
-		return nil, fail(ClientKeyRefused, "this server asks for no client key object")
-	}
-	// TMCP-8.7-2: A server whose `clientKey` is `required` MUST answer an open frame without a
-	// client key with `client-key-required`.
-	if s.cfg.Settings.offer.ClientKey == ClientKeyDemanded {
-		return nil, fail(ClientKeyRequired, "this server demands a client key object")
+	client, clientDigest, err := s.clientOf(f, settings, now)
+	if err != nil {
+		return nil, err
 	}
 	// TMCP-6.2-2: A server MUST build `info` with the digest of the settings that it advertises.
 	// TMCP-6.2-1: A sender and a receiver MUST each build `info` from their own values, and never
 	// from values that only the other supplied, except those that the frame carries for that
 	// purpose.
-	info := sealInfo(RoleClient, f.Suite, f.KeyDigest, s.cfg.Settings.Digest(), settings.Digest(), nil, f.Revision)
+	info := sealInfo(RoleClient, f.Suite, f.KeyDigest, s.cfg.Settings.Digest(), settings.Digest(), clientDigest, f.Revision)
 	rec, err := hpke.NewRecipient(f.Enc, key.private[f.Suite], f.Suite.kdf(), f.Suite.aead(), info)
 	if err != nil {
 		return nil, openFailed() // TMCP-10.1-5: as any other cause
@@ -132,12 +127,15 @@ func (s *Server) openFirst(f *Frame, sc *scratch, outer Outer, now time.Time) (*
 	if key.seen(keys.id) {
 		return nil, fail(Replayed, "this open frame was received before")
 	}
-	ctx, err := newServerContext(keys, settings, strings.Clone(f.Revision))
+	ctx, err := newServerContext(keys, settings, strings.Clone(f.Revision), client)
 	if err != nil {
 		return nil, fail(OpenFailed, "%v", err)
 	}
-	r := newRequest(Request{Outer: outer, ClientSettings: settings, Revision: ctx.revision, Context: keys.id, server: s, ctx: ctx, Expires: key.expires})
+	r := newRequest(Request{Outer: outer, ClientSettings: settings, Revision: ctx.revision, Context: keys.id, server: s, ctx: ctx, Expires: key.expires, Client: client})
 	if err := r.open(f, sc); err != nil {
+		return nil, err
+	}
+	if err := r.checkPossession(f); err != nil {
 		return nil, err
 	}
 	if err := s.checkFull(key, now); err != nil {
@@ -153,6 +151,9 @@ func (s *Server) openFirst(f *Frame, sc *scratch, outer Outer, now time.Time) (*
 	// step, so that two copies that arrive at the same time do not both run.
 	if !key.add(keys.id, ctx, settings.weight()) { // lost a race against the same frame
 		return nil, fail(Replayed, "this open frame was received before")
+	}
+	if client != nil {
+		s.known.put(client, now)
 	}
 	return r, nil
 }
@@ -205,6 +206,11 @@ func (s *Server) openNext(f *Frame, sc *scratch, outer Outer, now time.Time) (*R
 	if f.N != 0 {
 		return nil, fail(OutOfOrder, "chunk %d where a message must begin", f.N)
 	}
+	// TMCP-8.7-7: A server MUST answer a next frame of a context whose client key object has
+	// expired with `unknown-context`.
+	if ctx.client != nil && !now.Before(ctx.client.expires) {
+		return nil, fail(UnknownContext, "the client's key object expired; seal afresh with a new one")
+	}
 	ctx.mu.Lock()
 	fresh := ctx.window.fresh(f.Seq)
 	ctx.mu.Unlock()
@@ -213,9 +219,12 @@ func (s *Server) openNext(f *Frame, sc *scratch, outer Outer, now time.Time) (*R
 		// a second one with `replayed`.
 		return nil, fail(Replayed, "message %d of this context was received before, or is more than %d behind", f.Seq, windowSize)
 	}
-	r := newRequest(Request{Outer: outer, ClientSettings: ctx.settings, Revision: ctx.revision, Context: f.Context, Seq: f.Seq, server: s, ctx: ctx, Expires: key.expires})
+	r := newRequest(Request{Outer: outer, ClientSettings: ctx.settings, Revision: ctx.revision, Context: f.Context, Seq: f.Seq, server: s, ctx: ctx, Expires: key.expires, Client: ctx.client})
 	if err := r.open(f, sc); err != nil {
 		return nil, err
+	}
+	if r.Content.Meta.possession != nil {
+		return nil, badContent(fail(MalformedContent, "a proof of possession in a next frame"))
 	}
 	if r.Content.Meta.RetryOf != nil {
 		// TMCP-8.5-7: a server answers one there with `malformed-content`.

@@ -25,6 +25,27 @@ type ServerConfig struct {
 
 	// Pad pads answers to buckets, so that their length tells less.
 	Pad bool
+
+	// Attestation makes the server one of profile attested. Nil: identity.
+	Attestation *Attestation
+	// Clients says which clients' key objects are good. Required unless the
+	// settings' ClientKey is none. With a Profile of attested or more there, and
+	// with Attestation, the server is of profile mutual.
+	Clients *ClientPolicy
+	// Demands is the digest of the policy that clients are appraised by, 32
+	// bytes, or nil. It stands in key objects.
+	Demands []byte
+}
+
+// A ClientPolicy says which clients' key objects a server takes. See [Expect].
+type ClientPolicy struct {
+	Anchor         Anchor    // who may speak for which client; required
+	Profile        Profile   // the least that is accepted; default identity
+	Appraiser      Appraiser // for evidence; required for a Profile beyond identity
+	MaxEvidenceAge time.Duration
+	Epochs         func() [][]byte
+	// Allow, if not nil, says which of the identities that Anchor trusts may call.
+	Allow func(identity string) bool
 }
 
 const (
@@ -53,22 +74,25 @@ type Server struct {
 	cfg ServerConfig
 	hot *hotSet
 
-	mu      sync.Mutex   // serialises renewal
-	current atomic.Value // *serverKey
-	live    atomic.Value // []*serverKey, current included, newest first
-	toolSet atomic.Pointer[Digest]
-	clients settingsCache
-	attests tokenBucket
+	mu       sync.Mutex   // serialises renewal
+	current  atomic.Value // *serverKey
+	live     atomic.Value // []*serverKey, current included, newest first
+	toolSet  atomic.Pointer[Digest]
+	clients  settingsCache
+	attests  tokenBucket
+	attestor *attestor
+	known    clientPeers
 }
 
 // serverKey is one generation of HPKE keys, with everything that depends on it.
 // When it goes, its contexts and its replay cache go with it, at once.
 type serverKey struct {
-	private map[Suite]hpke.PrivateKey
-	claims  claims
-	object  []byte
-	digest  Digest
-	expires time.Time
+	private  map[Suite]hpke.PrivateKey
+	attested *attested // nil without a TEE
+	claims   claims
+	object   []byte
+	digest   Digest
+	expires  time.Time
 
 	mu     sync.Mutex
 	nonces map[Digest]struct{} // digests of nonce-bound objects for these keys
@@ -100,6 +124,7 @@ type serverContext struct {
 
 	settings *Settings
 	revision string
+	client   *Peer // nil: the client showed no key object
 
 	mu     sync.Mutex
 	window window
@@ -132,7 +157,26 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	if cfg.MaxContexts <= 0 {
 		cfg.MaxContexts = defaultMaxContexts
 	}
-	return &Server{cfg: cfg, hot: newHotSet(hotContexts)}, nil
+	if want := cfg.Settings.offer.ClientKey; (want == ClientKeyAccepted || want == ClientKeyDemanded) != (cfg.Clients != nil) {
+		return nil, fail(KeyObjectInvalid, "settings.clientKey is %q, and a policy on clients is needed for exactly accepted and required", want)
+	}
+	if p := cfg.Clients; p != nil {
+		if p.Anchor == nil {
+			return nil, fail(KeyObjectInvalid, "the policy on clients names no anchor: who may speak for them?")
+		}
+		if p.Profile.strength() > 1 && p.Appraiser == nil {
+			return nil, fail(KeyObjectInvalid, "the policy on clients demands profile %s and has no appraiser", p.Profile)
+		}
+	}
+	if cfg.Demands != nil && len(cfg.Demands) != len(Digest{}) {
+		return nil, fail(KeyObjectInvalid, "a policy digest of %d bytes, want %d", len(cfg.Demands), len(Digest{}))
+	}
+	att, err := newAttestor(cfg.Attestation, RoleServer, cfg.Identity.uri)
+	if err != nil {
+		return nil, err
+	}
+	return &Server{cfg: cfg, hot: newHotSet(hotContexts), attestor: att,
+		attests: tokenBucket{rate: attestRate, burst: attestBurst}}, nil
 }
 
 // Settings are what the server announces.
@@ -167,24 +211,29 @@ const (
 	// costs a signature. In the life of a key they fit into maxNonceObjects.
 	attestRate  = 64
 	attestBurst = 256
+	// quoteRate and quoteBurst are the same for new evidence, of which a machine
+	// makes some 25 a second for all who run on it.
+	quoteRate  = 2
+	quoteBurst = 8
 )
 
-// A tokenBucket bounds a rate: it holds up to attestBurst tokens, and gains
-// attestRate of them a second.
+// A tokenBucket bounds a rate: it holds up to burst tokens, and gains rate of
+// them a second.
 type tokenBucket struct {
-	mu    sync.Mutex
-	spent float64 // tokens that are missing
-	at    time.Time
+	rate, burst float64
+	mu          sync.Mutex
+	spent       float64 // tokens that are missing
+	at          time.Time
 }
 
 func (b *tokenBucket) take(now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if d := now.Sub(b.at); d > 0 {
-		b.spent = max(0, b.spent-d.Seconds()*attestRate)
+		b.spent = max(0, b.spent-d.Seconds()*b.rate)
 		b.at = now
 	}
-	if b.spent+1 > attestBurst {
+	if b.spent+1 > b.burst {
 		return false
 	}
 	b.spent++
@@ -211,10 +260,37 @@ func (s *Server) Attest(nonce []byte, now time.Time) ([]byte, error) {
 	// TMCP-5.6-6: A key object for a nonce MUST name the same HPKE keys and the same `exp` as the
 	// current one without a nonce.
 	c := k.claims
+	return s.attest(k, c, k.attested, nonce, now)
+}
+
+// AttestEvidence is [Server.Attest] with new evidence, made for the nonce. It
+// costs a quote, and is answered at a low rate. A server without a TEE does what
+// Attest does.
+func (s *Server) AttestEvidence(nonce []byte, now time.Time) ([]byte, error) {
+	if s.attestor == nil {
+		return s.Attest(nonce, now)
+	}
+	if len(nonce) < MinNonce || len(nonce) > MaxNonce {
+		return nil, fail(MalformedContent, "a nonce of %d bytes; %d to %d are allowed", len(nonce), MinNonce, MaxNonce)
+	}
+	k, err := s.currentKey(now)
+	if err != nil {
+		return nil, err
+	}
+	a, err := s.attestor.forNonce(nonce, now)
+	if err != nil {
+		return nil, err
+	}
+	c := k.claims
+	a.put(&c)
+	return s.attest(k, c, a, nonce, now)
+}
+
+func (s *Server) attest(k *serverKey, c claims, a *attested, nonce []byte, now time.Time) ([]byte, error) {
 	// TMCP-4.6-2: The key object in the answer MUST carry the nonce of the request in claim 10.
 	c.nonce = slices.Clone(nonce)
 	c.issued = now
-	object, err := c.sign(s.cfg.Identity, nil)
+	object, err := c.sign(s.cfg.Identity, a.keySigner())
 	if err != nil {
 		return nil, err
 	}
@@ -258,6 +334,10 @@ func (s *Server) currentKey(now time.Time) (*serverKey, error) {
 	}
 	k, err := s.newKey(now)
 	if err != nil {
+		// What is there goes on until it expires: a TEE may be busy for a while.
+		if k, _ := s.current.Load().(*serverKey); k != nil && now.Before(k.claims.expires) && !now.Before(k.claims.notBefore) {
+			return k, nil
+		}
 		return nil, err
 	}
 	alive := s.alive(now)
@@ -311,7 +391,18 @@ func (s *Server) newKey(now time.Time) (*serverKey, error) {
 	}
 	k.claims = claims{
 		identity: s.cfg.Identity.uri, role: RoleServer, profile: ProfileIdentity,
-		notBefore: now.Truncate(time.Second), issued: now, settings: s.cfg.Settings.Digest(),
+		notBefore: now.Truncate(time.Second), issued: now, settings: s.cfg.Settings.Digest(), demands: s.cfg.Demands,
+	}
+	var err error
+	if k.attested, err = s.attestor.current(now); err != nil {
+		return nil, err
+	}
+	if k.attested != nil {
+		k.claims.profile = ProfileAttested
+		if c := s.cfg.Clients; c != nil && c.Profile.strength() > 1 && s.cfg.Settings.offer.ClientKey == ClientKeyDemanded {
+			k.claims.profile = ProfileMutual
+		}
+		k.attested.put(&k.claims)
 	}
 	k.claims.expires = k.claims.notBefore.Add(s.cfg.Validity)
 	k.expires = k.claims.expires
@@ -336,11 +427,10 @@ func (s *Server) newKey(now time.Time) (*serverKey, error) {
 		k.private[suite] = priv
 		k.claims.keys = append(k.claims.keys, hpkeKey{suite, priv.PublicKey()})
 	}
-	object, err := k.claims.sign(s.cfg.Identity, nil)
-	if err != nil {
+	if k.object, err = k.claims.sign(s.cfg.Identity, k.attested.keySigner()); err != nil {
 		return nil, err
 	}
-	k.object, k.digest = object, KeyDigest(object)
+	k.digest = KeyDigest(k.object)
 	return k, nil
 }
 
@@ -419,8 +509,8 @@ func (s *Server) unknownKey(now time.Time, why string) error {
 	return &Error{Reason: UnknownKey, Detail: why, KeyObject: object}
 }
 
-func newServerContext(keys contextKeys, settings *Settings, revision string) (*serverContext, error) {
-	c := &serverContext{keys: keys, settings: settings, revision: revision}
+func newServerContext(keys contextKeys, settings *Settings, revision string, client *Peer) (*serverContext, error) {
+	c := &serverContext{keys: keys, settings: settings, revision: revision, client: client}
 	// TMCP-6.3-1: A server MUST choose a fresh random salt each time it derives a context from an
 	// encapsulation.
 	rand.Read(c.salt[:])

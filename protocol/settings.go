@@ -13,8 +13,9 @@ import (
 // A Profile names what a party proves (spec chapter "Profiles").
 type Profile string
 
-// The profiles. Only [ProfileIdentity] is implemented by this package so far;
-// the others are named so that settings can be read.
+// The profiles. This package implements the first three; ProfileAttestedTLS is
+// that of package transport/attestedtls, ProfileAICC is named so that settings
+// can be read.
 const (
 	ProfileIdentity    Profile = "identity"
 	ProfileAttested    Profile = "attested"
@@ -22,6 +23,12 @@ const (
 	ProfileAttestedTLS Profile = "attested-tls"
 	ProfileAICC        Profile = "aicc-0.1"
 )
+
+// strength orders the profiles that a key object can have; 0 for others.
+//
+// TMCP-12.2-1: A verifier MUST NOT take a profile that it does not know for a stronger one than it
+// knows.
+func (p Profile) strength() int { return 1 + slices.Index(profiles[:3], p) }
 
 var profiles = []Profile{ProfileIdentity, ProfileAttested, ProfileMutual, ProfileAttestedTLS, ProfileAICC}
 

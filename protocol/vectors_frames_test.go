@@ -430,7 +430,7 @@ func decideNegotiation(t *testing.T, v vectors.Vector) error {
 	}
 	s := vectorServer(t)
 	k, _ := s.current.Load().(*serverKey)
-	peer := &Peer{c: k.claims, digest: k.digest, sets: theirs}
+	peer := &Peer{c: k.claims, digest: k.digest, sets: theirs, expires: k.claims.expires}
 	c, err := NewClient(peer, mine)
 	if err != nil {
 		return err

@@ -25,6 +25,8 @@ var deciders = map[string]func(*testing.T, vectors.Vector) error{
 	"key-digest":      decideKeyDigest,
 	"thumbprint":      decideThumbprint,
 	"key-object":      decideKeyObject,
+	"report-data":     decideReportData,
+	"possession":      decidePossession,
 }
 
 // Every vector is decided as it says.
@@ -237,12 +239,73 @@ func decideKeyObject(t *testing.T, v vectors.Vector) error {
 	}
 	d := p.KeyDigest()
 	same(t, "key digest", d[:], out.KeyDigest)
-	if p.Profile() != out.Profile || p.Expires().Unix() != out.Expires || p.Identity() != in.Identity {
-		t.Errorf("profile %s, expires %d, identity %s", p.Profile(), p.Expires().Unix(), p.Identity())
+	if p.c.profile != out.Profile || p.Expires().Unix() != out.Expires || p.Identity() != in.Identity {
+		t.Errorf("profile %s, expires %d, identity %s", p.c.profile, p.Expires().Unix(), p.Identity())
 	}
 	set, ok := p.ToolSet()
 	if ok != (out.ToolSet != nil) || ok && !bytes.Equal(set[:], out.ToolSet) {
 		t.Errorf("tool set %x", set)
 	}
 	return nil
+}
+
+func decideReportData(t *testing.T, v vectors.Vector) error {
+	var in struct {
+		Role      Role   `json:"role"`
+		Identity  string `json:"identity"`
+		Key       hex    `json:"key"`
+		Config    *hex   `json:"config"`
+		Freshness struct {
+			Kind  FreshnessKind `json:"kind"`
+			At    int64         `json:"at"`
+			Value hex           `json:"value"`
+		} `json:"freshness"`
+	}
+	var out struct {
+		Encoded hex `json:"encoded"`
+		Data    hex `json:"report_data"`
+	}
+	decode(t, v, &in, &out)
+	pub, err := parseCOSEKey(in.Key)
+	if err != nil {
+		return err
+	}
+	f := Freshness{Kind: in.Freshness.Kind, Value: in.Freshness.Value}
+	if f.Kind == FreshAt {
+		f.At = time.Unix(in.Freshness.At, 0)
+	}
+	var config []byte
+	if in.Config != nil {
+		config = *in.Config
+	}
+	b, err := NewBinding(in.Role, in.Identity, pub, config, f)
+	if err != nil {
+		return err
+	}
+	got := b.ReportData()
+	same(t, "report data", got[:], out.Data)
+	return nil
+}
+
+func decidePossession(t *testing.T, v vectors.Vector) error {
+	var in struct {
+		Key     hex `json:"key"`
+		Context hex `json:"context"`
+		Server  hex `json:"server_key_digest"`
+		Client  hex `json:"client_key_digest"`
+		Proof   hex `json:"possession"`
+	}
+	var out struct {
+		Signed hex `json:"signed"`
+	}
+	decode(t, v, &in, &out)
+	pub, err := parseCOSEKey(in.Key)
+	if err != nil {
+		return err
+	}
+	signed := possession(ContextID(in.Context), Digest(in.Server), Digest(in.Client))
+	if v.Valid {
+		same(t, "signed", signed, out.Signed)
+	}
+	return verifySignature(pub, signed, in.Proof)
 }

@@ -2,41 +2,71 @@ package protocol
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/hpke"
-	"slices"
 	"time"
 )
 
 // Expect says what a key object must show to be accepted. Every field without
 // a note is required.
 type Expect struct {
-	Identity string    // the URI that was dialled, or that policy names
+	Identity string    // the URI that was dialled, or that policy names; "" of a client: any that Anchor trusts
 	Anchor   Anchor    // who may speak for Identity
 	Settings *Settings // those that the peer announced beside the object
 	Now      time.Time
 	Role     Role    // default: RoleServer
 	Nonce    []byte  // optional: the nonce that was sent; then the object must carry it
 	Profile  Profile // optional: the least that is accepted; default identity
+
+	// Appraiser judges the evidence of a key object that has some. Required for a
+	// Profile beyond identity. Without one, a peer counts as of profile identity
+	// whatever it claims.
+	Appraiser      Appraiser
+	MaxEvidenceAge time.Duration   // of evidence that tells its time; default 2 hours
+	Epochs         [][]byte        // those accepted of evidence that tells an epoch
+	FreshEvidence  bool            // the evidence itself must be made for Nonce
+	Context        context.Context // for the Appraiser; default context.Background()
 }
 
 // A Peer is the other end as its verified key object describes it. It can only
 // be had from [VerifyKeyObject]. Immutable.
 type Peer struct {
-	c      claims
-	digest Digest
-	sets   *Settings
-	thumb  Thumbprint
+	c         claims
+	digest    Digest
+	sets      *Settings
+	thumb     Thumbprint
+	proven    Profile
+	appraisal *Appraisal
+	expires   time.Time
+
+	identityPublic crypto.PublicKey // of a chain
 }
 
 // Identity is the peer's URI.
 func (p *Peer) Identity() string { return p.c.identity }
 
-// Profile is what the peer proved.
-func (p *Peer) Profile() Profile { return p.c.profile }
+// Profile is what the peer proved: what its key object claims, and no more than
+// identity unless its evidence was appraised.
+//
+// TMCP-12.1-2: An implementation MUST NOT present a result of profile `identity` as attested.
+func (p *Peer) Profile() Profile { return p.proven }
 
-// Expires is the first moment at which nothing may be sealed to the peer's key.
-func (p *Peer) Expires() time.Time { return p.c.expires }
+// Appraisal is what was found of the peer's evidence; nil when none was appraised.
+func (p *Peer) Appraisal() *Appraisal { return p.appraisal }
+
+// Config is the digest of the peer's configuration that its evidence binds, or
+// nil.
+func (p *Peer) Config() []byte {
+	if p.appraisal == nil {
+		return nil
+	}
+	return p.c.config
+}
+
+// Expires is the first moment at which nothing may be sealed to the peer's key:
+// the key object is over, or what was found of its evidence is.
+func (p *Peer) Expires() time.Time { return p.expires }
 
 // NotBefore is the moment from which the peer's key object is valid.
 func (p *Peer) NotBefore() time.Time { return p.c.notBefore }
@@ -71,14 +101,14 @@ func (p *Peer) key(s Suite) hpke.PublicKey {
 // object"). The returned error is an [Error]; nothing of an object that was not
 // accepted is returned.
 func VerifyKeyObject(object []byte, want Expect) (*Peer, error) {
-	if want.Identity == "" || want.Anchor == nil || want.Settings == nil || want.Now.IsZero() {
+	if want.Role == 0 {
+		want.Role = RoleServer
+	}
+	if want.Identity == "" && want.Role != RoleClient || want.Anchor == nil || want.Settings == nil || want.Now.IsZero() {
 		return nil, fail(KeyObjectInvalid, "Expect needs Identity, Anchor, Settings and Now")
 	}
 	if want.Nonce != nil && (len(want.Nonce) < MinNonce || len(want.Nonce) > MaxNonce) {
 		return nil, fail(NonceMismatch, "a nonce of %d bytes was sent; %d to %d are allowed", len(want.Nonce), MinNonce, MaxNonce)
-	}
-	if want.Role == 0 {
-		want.Role = RoleServer
 	}
 	o, err := splitKeyObject(object)
 	if err != nil {
@@ -107,7 +137,7 @@ func VerifyKeyObject(object []byte, want Expect) (*Peer, error) {
 	}
 	// TMCP-5.4-3: A verifier MUST refuse a key object whose `sub` is not byte-equal to the
 	// identity wanted, with `identity-mismatch`.
-	if c.identity != want.Identity {
+	if want.Identity != "" && c.identity != want.Identity {
 		return nil, fail(IdentityMismatch, "the key object is for %.200q, wanted is %.200q; dial the one, or name it as the identity that is meant", c.identity, want.Identity)
 	}
 	if err := want.Anchor.verify(c.identity, idKey, id.chain, want.Now); err != nil {
@@ -116,7 +146,18 @@ func VerifyKeyObject(object []byte, want Expect) (*Peer, error) {
 	if err := checkClaims(c, want); err != nil {
 		return nil, err
 	}
-	p := &Peer{c: *c, digest: KeyDigest(object), sets: want.Settings}
+	p := &Peer{c: *c, digest: KeyDigest(object), sets: want.Settings, proven: ProfileIdentity, expires: c.expires}
+	// Last, because it may cost much: what is not signed by the identity isn't
+	// worth appraising.
+	if want.Appraiser != nil && c.evidence != nil {
+		if p.appraisal, p.expires, err = appraise(c, &want); err != nil {
+			return nil, err
+		}
+		p.proven = c.profile
+	}
+	if len(id.chain) > 0 {
+		p.identityPublic = idKey
+	}
 	if p.thumb, err = PublicKeyThumbprint(idKey); err != nil {
 		p.thumb = Thumbprint{} // RSA: known by its chain only
 	}
@@ -142,12 +183,17 @@ func identityKeyOf(c *claims, id *signature) (crypto.PublicKey, error) {
 func verifyAttested(c *claims, o *sealedClaims) error {
 	switch {
 	case c.attestedKey == nil && len(o.sigs) == 1:
-		if c.evidence != nil {
-			return fail(KeyObjectInvalid, "evidence without an attested key")
+		if c.evidence != nil || c.freshness != nil || c.config != nil {
+			return fail(KeyObjectInvalid, "evidence, freshness or configuration without an attested key")
 		}
 		return nil
 	case c.attestedKey == nil || len(o.sigs) != 2:
 		return fail(KeyObjectInvalid, "the attested key and its signature must come together")
+	}
+	// TMCP-18.1-1: A verifier MUST refuse a key object with an attested key and without evidence or
+	// freshness.
+	if c.evidence == nil || c.freshness == nil {
+		return fail(KeyObjectInvalid, "an attested key without evidence, or without its freshness")
 	}
 	if len(o.sigs[1].chain) > 0 {
 		return fail(KeyObjectInvalid, "an x5chain beside the attested key's signature")
@@ -194,21 +240,28 @@ func checkClaims(c *claims, want Expect) error {
 	case c.settings != want.Settings.Digest():
 		return fail(SettingsMismatch, "the settings that arrived are not those that the peer signed; something on the path rewrote them")
 	}
-	accepted := []Profile{ProfileIdentity, ProfileAttested, ProfileMutual}
-	// TMCP-12.2-1: A verifier MUST NOT take a profile that it does not know for a stronger one
-	// than it knows.
-	if !slices.Contains(accepted, c.profile) {
+	if c.profile.strength() == 0 {
 		return fail(KeyObjectInvalid, "profile %.40q is not one that a key object can have", c.profile)
 	}
-	if c.profile != ProfileIdentity && c.attestedKey == nil {
-		return fail(KeyObjectInvalid, "profile %s without an attested key", c.profile)
+	// TMCP-12.1-1: A key object of profile `identity` MUST have one signature, no evidence and no
+	// attested key.
+	if (c.profile == ProfileIdentity) != (c.attestedKey == nil) {
+		return fail(KeyObjectInvalid, "profile %s and an attested key do not go together, or its lack", c.profile)
 	}
 	// TMCP-5.4-12: A verifier that demands profile `attested` or stronger MUST refuse a key object
 	// without the attested key's signature, or whose claim -70002 is weaker.
 	// TMCP-4.7-4: A client MUST NOT use a server whose key object claims a weaker profile than its
 	// local policy demands, and end with `profile-too-weak`.
-	if want.Profile != "" && want.Profile != ProfileIdentity {
-		return fail(ProfileTooWeak, "profile %s is demanded, and appraisal of evidence is not part of this package yet", want.Profile)
+	if want.Profile == "" {
+		want.Profile = ProfileIdentity
+	}
+	switch least := want.Profile.strength(); {
+	case least == 0:
+		return fail(ProfileTooWeak, "profile %.40q is demanded, and is not one that a key object can have", want.Profile)
+	case c.profile.strength() < least:
+		return fail(ProfileTooWeak, "profile %s is demanded, and the key object has %s", want.Profile, c.profile)
+	case least > 1 && want.Appraiser == nil:
+		return fail(ProfileTooWeak, "profile %s is demanded, and there is no appraiser for the evidence", want.Profile)
 	}
 	return nil
 }

@@ -188,6 +188,22 @@ def check_key_digest(i, o):
     same("digest", sha(enc([L + "key digest", bytes.fromhex(i["key_object"])])), o["digest"])
 
 
+def check_report_data(i, o):
+    f = i["freshness"]
+    value = f["at"] if "at" in f else bytes.fromhex(f["value"])
+    config = i["config"] and bytes.fromhex(i["config"])
+    e = enc([L + "report data", i["role"], i["identity"], decode(bytes.fromhex(i["key"])), config, [f["kind"], value]])
+    same("encoded", e, o["encoded"])
+    same("report data", hashlib.sha512(e).digest(), o["report_data"])
+
+
+def check_possession(i, o):
+    h = hexed(i)
+    signed = enc([L + "possession", h("context"), h("server_key_digest"), h("client_key_digest")])
+    same("signed", signed, o["signed"])
+    Ed25519PublicKey.from_public_bytes(decode(h("key"))[-2]).verify(h("possession"), signed)
+
+
 def check_thumbprint(i, o):
     k = bytes.fromhex(i["public_key"])
     if i["type"] == "Ed25519":
@@ -339,6 +355,8 @@ VALID = {
     "tool-set-digest": check_tool_set,
     "key-digest": check_key_digest,
     "thumbprint": check_thumbprint,
+    "report-data": check_report_data,
+    "possession": check_possession,
     "key-object": check_key_object,
     "info": check_info,
     "key-schedule": check_schedule,

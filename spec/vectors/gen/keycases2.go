@@ -162,6 +162,16 @@ func badAttested() []keyCase {
 		{name: "attested-signature-flipped", reason: "signature-invalid", req: "TMCP-5.4-1", note: "One bit of the attested signature.", change: attestedOnly(), mutate: func(b []byte) []byte { return flip(b, -1) }},
 		{name: "signatures-reordered", reason: koi, req: "TMCP-5.2-3", note: "The two signatures in the other order.", change: both(func(k *ko) { k.sigs[0], k.sigs[1] = k.sigs[1], k.sigs[0] })},
 		{name: "signatures-swapped", reason: "signature-invalid", req: "TMCP-5.2-3", note: "Each key signs in the other's name. Catches \"some signature is by some key\".", change: both(func(k *ko) { k.sigs[0].key, k.sigs[1].key = k.sigs[1].key, k.sigs[0].key })},
+		{name: "attested-without-evidence", reason: koi, req: "TMCP-18.1-1", note: "An attested key that no evidence is shown for.", change: both(claim(cCMW, nil))},
+		{name: "attested-without-freshness", reason: koi, req: "TMCP-18.1-1", note: "Evidence of an age that nobody can tell.", change: both(claim(cFresh, nil))},
+		{name: "freshness-kind-unknown", reason: koi, req: "TMCP-18.1-2", note: "A kind of freshness that is not known.", change: both(claim(cFresh, a{4, []byte("freshness")}))},
+		{name: "freshness-nonce-short", reason: koi, req: "TMCP-18.1-2", note: "Evidence for a nonce of 7 bytes.", change: both(claim(cFresh, a{2, []byte("1234567")}))},
+		{name: "freshness-epoch-empty", reason: koi, req: "TMCP-18.1-2", note: "Evidence of an epoch without a name.", change: both(claim(cFresh, a{3, []byte{}}))},
+		{name: "freshness-time-as-bytes", reason: koi, req: "TMCP-18.1-2", note: "A time as bytes.", change: both(claim(cFresh, a{1, []byte("12345678")}))},
+		{name: "freshness-of-three", reason: koi, req: "TMCP-18.1-2", note: "An array of three.", change: both(claim(cFresh, a{1, 1795262400, 0}))},
+		{name: "config-short", reason: koi, req: "TMCP-18.1-2", note: "A configuration digest of 31 bytes.", change: both(claim(cConfig, make([]byte, 31)))},
+		{name: "config-without-key", reason: koi, req: "TMCP-18.1-1", note: "A configuration digest that nothing attested signs.", change: do(claim(cConfig, make([]byte, 32)))},
+		{name: "identity-with-attested-key", reason: koi, req: "TMCP-12.1-1", note: "Profile identity, and an attested key beside it.", change: both(claim(cTrust, "identity"))},
 		{name: "evidence-without-key", reason: koi, req: "TMCP-5.4-12", note: "Evidence beside a key object that nothing attested signs.", change: do(claim(cCMW, a{"application/octet-stream", []byte("evidence")}))},
 	}
 }

@@ -39,6 +39,7 @@ const (
 	cSub, cExp, cNbf, cIat, cNonce, cProfile, cCMW = 2, 4, 5, 6, 10, 265, 299
 	cRole, cKeys, cTrust, cSettings                = -70000, -70001, -70002, -70003
 	cTools, cPolicy, cIDKey, cAttKey               = -70004, -70005, -70006, -70007
+	cFresh, cConfig                                = -70008, -70009
 	algEdDSA, algES256, algES384, algPS256         = -8, -7, -35, -37
 )
 
@@ -170,7 +171,8 @@ func by(key crypto.Signer, alg int) func(*ko) {
 // attested adds an attested key and its signature.
 func attested(k *ko) {
 	key := ed25519.NewKeyFromSeed(seed("attested key"))
-	k.claims[cTrust], k.claims[cAttKey], k.claims[cCMW] = "attested", coseKey(key.Public()), a{"application/octet-stream", []byte("evidence")}
+	k.claims[cTrust], k.claims[cAttKey], k.claims[cCMW] = "attested", coseKey(key.Public()), a{"application/octet-stream", []byte("evidence"), 4}
+	k.claims[cFresh] = a{1, 1795262400}
 	k.sigs = append(k.sigs, sig{key: key, prot: m{1: algEdDSA, 4: []byte("attested")}, unprot: m{}})
 }
 

@@ -89,6 +89,8 @@ func main() {
 	requestVectors()
 	answerVectors()
 	smallVectors()
+	reportDataVectors()
+	possessionVectors()
 	put("setup/server.json", setup())
 	put("setup/frozen.json", frozen)
 	differ := 0
