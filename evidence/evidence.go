@@ -41,6 +41,7 @@ const (
 	TypeDCAPCollateral = "application/vnd.trustedmcp.dcap-collateral+json" // the bundle of spec section "Collateral"
 	TypeCertificates   = "application/pem-certificate-chain"               // RFC 8555: VCEK or VLEK with ASK, device chains
 	TypeOCSP           = "application/ocsp-response"                       // RFC 6960
+	TypeCRL            = "application/pkix-crl"                            // RFC 2585: DER, of a vendor's root
 	TypeEventLog       = "application/vnd.trustedmcp.ccel"                 // TCG event log of a confidential computing platform
 )
 
