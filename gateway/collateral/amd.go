@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/trustedmcp/tmcp/evidence"
 )
 
 // An AMDPlatform is what a VCEK certificate is looked up by.
@@ -61,9 +63,9 @@ func ParseReport(report []byte, product string) (AMDPlatform, error) {
 	return p, nil
 }
 
-// AMD fetches the certificates of p as PEM: the VCEK, unless p is a VLEK
-// platform, the intermediate, and the list of what AMD revoked.
-func (f *Fetcher) AMD(ctx context.Context, p AMDPlatform) ([]byte, error) {
+// AMD fetches the certificates of p as PEM (the VCEK, unless p is a VLEK
+// platform, intermediate and root) and the list of what AMD revoked.
+func (f *Fetcher) AMD(ctx context.Context, p AMDPlatform) ([]evidence.Item, error) {
 	switch p.Product {
 	case "Milan", "Genoa", "Turin":
 	default:
@@ -101,8 +103,10 @@ func (f *Fetcher) AMD(ctx context.Context, p AMDPlatform) ([]byte, error) {
 	if e, err = f.get(ctx, base+"crl", kind{accept: "application/pkix-crl", check: checkCRL}); err != nil {
 		return nil, err
 	}
-	err = pem.Encode(&out, &pem.Block{Type: "X509 CRL", Bytes: crlDER(e.Body)})
-	return out.Bytes(), err
+	return []evidence.Item{
+		{MediaType: evidence.TypeCertificates, Value: out.Bytes()},
+		{MediaType: evidence.TypeCRL, Value: crlDER(e.Body)},
+	}, nil
 }
 
 // checkCert takes a certificate in DER, or a chain in PEM. Either holds until it

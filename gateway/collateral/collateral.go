@@ -163,11 +163,7 @@ func (f *Fetcher) For(ctx context.Context, item evidence.Item) ([]evidence.Item,
 		if err != nil {
 			return nil, err
 		}
-		b, err := f.AMD(ctx, p)
-		if err != nil {
-			return nil, err
-		}
-		return []evidence.Item{{MediaType: evidence.TypeCertificates, Value: b}}, nil
+		return f.AMD(ctx, p)
 	case evidence.TypeNVIDIA:
 		return f.NVIDIA(ctx, item.Value)
 	case evidence.TypeNitro, evidence.TypeCCA:

@@ -181,7 +181,7 @@ func TestAMDChain(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(items[0].Value)
-	if strings.Count(text, "BEGIN CERTIFICATE") != 3 || strings.Count(text, "BEGIN X509 CRL") != 1 {
+	if len(items) != 2 || strings.Count(text, "BEGIN CERTIFICATE") != 3 || items[1].MediaType != evidence.TypeCRL {
 		t.Error(text)
 	}
 	block, _ := pem.Decode(items[0].Value)
