@@ -21,6 +21,7 @@ require (
 )
 
 require (
+	github.com/confidentsecurity/go-nvtrust v0.2.2 // indirect
 	github.com/davecgh/go-spew v1.1.1 // indirect
 	github.com/decred/dcrd/dcrec/secp256k1/v4 v4.4.0 // indirect
 	github.com/goccy/go-json v0.10.3 // indirect
