@@ -48,9 +48,10 @@ require (
 	github.com/stretchr/testify v1.11.1 // indirect
 	github.com/valyala/fastjson v1.6.4 // indirect
 	github.com/veraison/cmw v0.2.0 // indirect
+	github.com/veraison/corim v1.1.3-0.20260309101151-2fa49d7c02e3 // indirect
 	github.com/veraison/ear v1.1.3 // indirect
 	github.com/veraison/eat v0.0.0-20251105185612-2c0e43e22ea9 // indirect
-	github.com/veraison/swid v1.1.0 // indirect
+	github.com/veraison/swid v1.1.1-0.20251003121634-fd1f7f1e1897 // indirect
 	github.com/x448/float16 v0.8.4 // indirect
 	github.com/yosida95/uritemplate/v3 v3.0.2 // indirect
 	go.uber.org/multierr v1.11.0 // indirect

@@ -1,0 +1,583 @@
+package corim
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/veraison/go-cose"
+
+	"github.com/trustedmcp/tmcp/internal/dcbor"
+)
+
+// MediaType is that of an unsigned CoRIM and of what a signed one contains.
+const MediaType = "application/rim+cbor"
+
+// MediaTypeSigned is that of a signed CoRIM.
+const MediaTypeSigned = "application/rim+cose"
+
+const maxChain = 8 // certificates of an x5chain
+
+// COSE header labels (RFC 9052, 9360, 9597) and the draft's.
+const (
+	hdrAlg       = 1
+	hdrCrit      = 2
+	hdrType      = 3
+	hdrKID       = 4
+	hdrMeta      = 8
+	hdrCWT       = 15
+	hdrX5Chain   = 33
+	hdrHashAlg   = 258 // a hash envelope (RFC 9995)
+	cwtIssuer    = 1
+	cwtSubject   = 2
+	cwtExpiry    = 4
+	cwtNotBefore = 5
+)
+
+// Profiles whose comparisons packages acs and tee know.
+const (
+	ProfileIntel       = "2.16.840.1.113741.1.16.1"            // draft-cds-rats-intel-corim-profile
+	ProfileAMD         = "tag:amd.com,2025:snp-corim-profile"  // draft-deeglaze-amd-sev-snp-corim-profile
+	ProfileAMD2024     = "tag:amd.com,2024:snp-corim-profile"  // its older name
+	ProfileCCAPlatform = "tag:arm.com,2025:cca_platform#1.0.0" // draft-ydb-rats-cca-endorsements
+	ProfileCCARealm    = "tag:arm.com,2025:cca_realm#1.0.0"    // likewise
+	ProfileOurs        = "tag:trustedmcp.org,2026:corim-1"     // Nitro Enclaves and NVIDIA GPUs, see package tee
+)
+
+// KnownProfiles are accepted when a [Trust] names none.
+func KnownProfiles() []string {
+	return []string{ProfileIntel, ProfileAMD, ProfileAMD2024, ProfileCCAPlatform, ProfileCCARealm, ProfileOurs}
+}
+
+// Trust is what a manifest must come up to.
+type Trust struct {
+	Keys  []crypto.PublicKey  // pinned signers
+	Roots []*x509.Certificate // or pinned roots, that an x5chain must lead to
+	Now   time.Time           // required
+	// Profiles that are accepted, beside none; nil for [KnownProfiles].
+	Profiles []string
+	// Legacy reads what [DecodeLegacy] reads. The signature is over the bytes as
+	// they came all the same.
+	Legacy bool
+}
+
+// A Signer signs manifests.
+type Signer struct {
+	Name  string              // who signs; required
+	Key   crypto.Signer       // ECDSA P-256, P-384 or P-521, Ed25519, or RSA (PSS)
+	Chain []*x509.Certificate // of the key, leaf first, without the root; may be empty
+	// Validity of the signature. NotAfter is optional.
+	Validity Validity
+}
+
+// Sign encodes and signs a CoRIM: COSE_Sign1 (tag 18), section "Signed CoRIM".
+// The protected header has corim-meta (8) and the same as CWT claims (15).
+func Sign(c *CoRIM, s *Signer) ([]byte, error) {
+	payload, err := c.Encode()
+	if err != nil {
+		return nil, err
+	}
+	if s.Name == "" || s.Key == nil {
+		return nil, errors.New("to sign a CoRIM needs the signer's name and key")
+	}
+	if len(s.Chain) > 0 && !equalKeys(s.Chain[0].PublicKey, s.Key.Public()) {
+		return nil, errors.New("the first certificate of the chain is not of the signing key")
+	}
+	if s.Validity.NotAfter.IsZero() && !s.Validity.NotBefore.IsZero() {
+		return nil, errors.New("a signature with a start of its validity needs an end of it")
+	}
+	alg, err := algorithm(s.Key.Public())
+	if err != nil {
+		return nil, err
+	}
+	var h mapWriter
+	h.add(hdrAlg, dcbor.AppendInt(nil, int64(alg)))
+	h.text(hdrType, MediaType)
+	var who, meta, cwt mapWriter
+	who.text(0, s.Name)
+	meta.add(0, who.encode())
+	cwt.text(cwtIssuer, s.Name)
+	cwt.text(cwtSubject, c.ID.String())
+	if v := s.Validity; !v.NotAfter.IsZero() {
+		meta.add(1, v.encode())
+		cwt.add(cwtExpiry, dcbor.AppendInt(nil, v.NotAfter.Unix()))
+		if !v.NotBefore.IsZero() {
+			cwt.add(cwtNotBefore, dcbor.AppendInt(nil, v.NotBefore.Unix()))
+		}
+	}
+	h.bytes(hdrMeta, meta.encode())
+	h.add(hdrCWT, cwt.encode())
+	if len(s.Chain) > maxChain {
+		return nil, fmt.Errorf("%d certificates, at most %d", len(s.Chain), maxChain)
+	}
+	switch len(s.Chain) {
+	case 0:
+		kid, err := keyID(s.Key.Public())
+		if err != nil {
+			return nil, err
+		}
+		h.bytes(hdrKID, kid)
+	case 1:
+		h.bytes(hdrX5Chain, s.Chain[0].Raw)
+	default:
+		h.add(hdrX5Chain, arrayOf(s.Chain, func(c *x509.Certificate) Item { return dcbor.AppendBytes(nil, c.Raw) }))
+	}
+	prot := h.encode()
+	signer, err := cose.NewSigner(alg, s.Key)
+	if err != nil {
+		return nil, err
+	}
+	sig, err := signer.Sign(rand.Reader, toBeSigned(prot, payload))
+	if err != nil {
+		return nil, fmt.Errorf("signing the CoRIM: %w", err)
+	}
+	b := dcbor.AppendArray(dcbor.AppendTag(nil, tagCOSESign1), 4)
+	b = dcbor.AppendBytes(b, prot)
+	b = dcbor.AppendMap(b, 0)
+	b = dcbor.AppendBytes(b, payload)
+	return dcbor.AppendBytes(b, sig), nil
+}
+
+// toBeSigned is the Sig_structure of RFC 9052 section 4.4.
+func toBeSigned(prot, payload []byte) []byte {
+	b := dcbor.AppendArray(make([]byte, 0, len(prot)+len(payload)+32), 4)
+	b = dcbor.AppendText(b, "Signature1")
+	b = dcbor.AppendBytes(b, prot)
+	b = dcbor.AppendBytes(b, nil)
+	return dcbor.AppendBytes(b, payload)
+}
+
+func algorithm(pub crypto.PublicKey) (cose.Algorithm, error) {
+	switch k := pub.(type) {
+	case ed25519.PublicKey:
+		return cose.AlgorithmEdDSA, nil
+	case *ecdsa.PublicKey:
+		switch k.Curve.Params().BitSize {
+		case 256:
+			return cose.AlgorithmES256, nil
+		case 384:
+			return cose.AlgorithmES384, nil
+		case 521:
+			return cose.AlgorithmES512, nil
+		}
+	case *rsa.PublicKey:
+		if k.Size() >= 256 {
+			return cose.AlgorithmPS256, nil
+		}
+	}
+	return 0, fmt.Errorf("a key of type %T: want ECDSA on P-256, P-384 or P-521, Ed25519, or RSA of 2048 bits or more", pub)
+}
+
+func equalKeys(a, b crypto.PublicKey) bool {
+	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.Equal(b)
+}
+
+// A Signature is what a signed CoRIM says about its signer, unverified. It is
+// for showing; rely on [Verify].
+type Signature struct {
+	Algorithm int64
+	Signer    string
+	URI       string
+	Subject   string
+	Chain     []*x509.Certificate
+	Validity  Validity
+
+	protected, payload, sig []byte
+	kid                     []byte // SHA-256 of the key's SubjectPublicKeyInfo, as [Sign] writes it
+	loose                   bool   // the chain stands in the unprotected header
+}
+
+// Inspect reads a signed or unsigned CoRIM without verifying anything; the
+// signature is nil for an unsigned one.
+func Inspect(b []byte, legacy bool) (*CoRIM, *Signature, error) {
+	if tag, _, _ := splitTag(b); tag != tagCOSESign1 {
+		c, err := decode(b, legacy)
+		return c, nil, err
+	}
+	s, err := split(b, legacy)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	c, err := decode(s.payload, legacy)
+	return c, s, err
+}
+
+func split(b []byte, legacy bool) (*Signature, error) {
+	if len(b) > MaxSize {
+		return nil, fmt.Errorf("%d bytes, the limit is %d", len(b), MaxSize)
+	}
+	d := decoder{legacy}
+	b, err := d.item(bytes.Clone(b))
+	if err != nil {
+		return nil, err
+	}
+	t, err := tuple(untag(b, tagCOSESign1), 4, 4)
+	if err != nil {
+		return nil, fmt.Errorf("want a COSE_Sign1 (tag 18): %w", err)
+	}
+	s := &Signature{}
+	if err := byteString(t[0], &s.protected); err != nil {
+		return nil, in("protected header", err)
+	}
+	if err := byteString(t[2], &s.payload); err != nil {
+		return nil, fmt.Errorf("payload: detached payloads are not supported: %w", err)
+	}
+	if err := byteString(t[3], &s.sig); err != nil {
+		return nil, in("signature", err)
+	}
+	prot, err := d.item(s.protected)
+	if err != nil {
+		return nil, in("protected header", err)
+	}
+	if err := d.header(prot, s); err != nil {
+		return nil, in("protected header", err)
+	}
+	// Nothing outside the signature may change what is read: of the unprotected
+	// header only a chain is taken, and it must lead to a root with every byte.
+	return s, in("unprotected header", unprotected(t[1], s))
+}
+
+func unprotected(v Item, s *Signature) error {
+	r := dcbor.NewReader(v)
+	n := r.Map()
+	for range n {
+		label := r.Int()
+		v := Item(r.Skip())
+		if r.Err() != nil {
+			break
+		}
+		if label != hdrX5Chain || s.Chain != nil {
+			return fmt.Errorf("label %d is not protected by the signature", label)
+		}
+		if err := decodeChain(v, &s.Chain); err != nil {
+			return in("x5chain", err)
+		}
+		s.loose = true
+	}
+	return r.Done()
+}
+
+func (d decoder) header(v Item, s *Signature) error {
+	r := dcbor.NewReader(v)
+	var contentType string
+	var meta, cwt *Signature
+	n := r.Map()
+	for range n {
+		if r.PeekMajor() == 3 {
+			r.Text() // additional data of the signer's
+			r.Skip()
+			continue
+		}
+		label := r.Int()
+		v := Item(r.Skip())
+		if r.Err() != nil {
+			break
+		}
+		var err error
+		switch label {
+		case hdrAlg:
+			err = integer(v, &s.Algorithm)
+		case hdrCrit:
+			err = eachItem(v, 16, func(v Item) error {
+				var n int64
+				err := integer(v, &n)
+				if err == nil && !slices.Contains([]int64{hdrAlg, hdrType, hdrMeta, hdrCWT, hdrX5Chain}, n) {
+					err = fmt.Errorf("label %d is critical and not known", n)
+				}
+				return err
+			})
+		case hdrType:
+			err = text(v, &contentType)
+		case hdrKID:
+			err = byteString(v, &s.kid)
+		case hdrMeta:
+			meta = &Signature{}
+			var b []byte
+			if err = byteString(v, &b); err == nil {
+				if b, err = d.item(b); err == nil {
+					err = decodeMeta(b, meta)
+				}
+			}
+		case hdrCWT:
+			cwt = &Signature{}
+			err = decodeCWT(v, cwt)
+		case hdrX5Chain:
+			err = decodeChain(v, &s.Chain)
+		case hdrHashAlg:
+			err = errors.New("hash envelopes are not supported: sign the CoRIM itself")
+		}
+		if err != nil {
+			return fmt.Errorf("label %d: %w", label, err)
+		}
+	}
+	if err := r.Done(); err != nil {
+		return err
+	}
+	if contentType != MediaType && !(d.legacy && contentType == "application/corim-unsigned+cbor") {
+		return fmt.Errorf("content type %q, want %q", contentType, MediaType)
+	}
+	switch {
+	case meta == nil && cwt == nil:
+		return errors.New("neither corim-meta (8) nor CWT claims (15) name the signer")
+	case meta == nil:
+		meta = cwt
+	case cwt != nil:
+		if cwt.Signer != meta.Signer || cwt.Validity != meta.Validity {
+			return errors.New("corim-meta (8) and CWT claims (15) do not say the same of signer and validity")
+		}
+		meta.Subject = cwt.Subject
+	}
+	s.Signer, s.URI, s.Subject, s.Validity = meta.Signer, meta.URI, meta.Subject, meta.Validity
+	return nil
+}
+
+func decodeMeta(v Item, s *Signature) error {
+	return eachField(v, func(code int64, v Item) error {
+		switch code {
+		case 0:
+			return eachField(v, func(code int64, v Item) error {
+				switch code {
+				case 0:
+					return text(v, &s.Signer)
+				case 1:
+					return text(untag(v, tagURI), &s.URI)
+				}
+				return nil // an extension of the signer's description
+			}, 0)
+		case 1:
+			return decodeValidity(v, &s.Validity)
+		}
+		return unknownCode(code)
+	}, 0)
+}
+
+func decodeCWT(v Item, s *Signature) error {
+	return eachField(v, func(code int64, v Item) error {
+		switch code {
+		case cwtIssuer:
+			return text(v, &s.Signer)
+		case cwtSubject:
+			return text(v, &s.Subject)
+		case cwtExpiry:
+			return seconds(v, &s.Validity.NotAfter)
+		case cwtNotBefore:
+			return seconds(v, &s.Validity.NotBefore)
+		}
+		return nil // another claim of the signer's
+	}, cwtIssuer)
+}
+
+func decodeChain(v Item, out *[]*x509.Certificate) error {
+	add := func(v Item) error {
+		var der []byte
+		if err := byteString(v, &der); err != nil {
+			return err
+		}
+		c, err := x509.ParseCertificate(der)
+		*out = append(*out, c)
+		return err
+	}
+	if dcbor.NewReader(v).PeekMajor() == 2 {
+		return add(v)
+	}
+	return eachItem(v, maxChain, add)
+}
+
+// Verified is a CoRIM whose signer, validity and profile were accepted. Only
+// [Verify] and [Conveyed] make one. Immutable.
+type Verified struct {
+	corim     *CoRIM
+	signer    string
+	authority []Key
+	validity  Validity
+	digest    [32]byte
+}
+
+// CoRIM is the manifest. It must not be changed.
+func (v *Verified) CoRIM() *CoRIM { return v.corim }
+
+// Signer is the name that the signer gives itself: for people.
+func (v *Verified) Signer() string { return v.signer }
+
+// Authority identifies the key that vouches for the manifest: the thumbprint of
+// the key, and of its certificate when there is one.
+func (v *Verified) Authority() []Key { return v.authority }
+
+// Validity is when the manifest and its signature hold.
+func (v *Verified) Validity() Validity { return v.validity }
+
+// Digest is the SHA-256 of the bytes that were verified.
+func (v *Verified) Digest() [32]byte { return v.digest }
+
+// Valid says whether the manifest holds at that time: [ErrExpired],
+// [ErrNotYetValid] or nil.
+func (v *Verified) Valid(now time.Time) error { return v.validity.check(now) }
+
+// Verify reads a signed CoRIM and accepts it only when its signature is of a
+// pinned key, or of one whose certificates lead to a pinned root; when it holds
+// at t.Now; and when its profile is accepted. The errors above tell which of
+// these it was.
+func Verify(b []byte, t *Trust) (*Verified, error) {
+	if t == nil || t.Now.IsZero() {
+		return nil, errors.New("to verify a CoRIM needs a Trust with a time")
+	}
+	if tag, _, _ := splitTag(b); tag == tagCoRIM {
+		return nil, fmt.Errorf("%w: sign it, or say that it was conveyed securely", ErrUnsigned)
+	}
+	s, err := split(b, t.Legacy)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	pub, authority, until, err := s.authorize(t)
+	if err != nil {
+		return nil, err
+	}
+	// The algorithm is that of the trusted key, whatever the header would like.
+	alg, err := algorithm(pub)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnauthorized, err)
+	}
+	if _, isRSA := pub.(*rsa.PublicKey); isRSA && (s.Algorithm == int64(cose.AlgorithmPS384) || s.Algorithm == int64(cose.AlgorithmPS512)) {
+		alg = cose.Algorithm(s.Algorithm)
+	}
+	if s.Algorithm != int64(alg) {
+		return nil, fmt.Errorf("%w: algorithm %d with a key for %s", ErrSignature, s.Algorithm, alg)
+	}
+	v, err := cose.NewVerifier(alg, pub)
+	if err == nil {
+		err = v.Verify(toBeSigned(s.protected, s.payload), s.sig)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSignature, err)
+	}
+	return accept(b, s.payload, s.Signer, authority, s.Validity.intersect(until), t)
+}
+
+// Conveyed accepts an unsigned CoRIM that came through a channel which
+// authenticated its origin (section "Signer authority of securely conveyed
+// unsigned CoRIM"): the caller vouches for it with authority.
+func Conveyed(b []byte, origin string, authority Key, t *Trust) (*Verified, error) {
+	if t == nil || t.Now.IsZero() || len(authority) == 0 {
+		return nil, errors.New("a conveyed CoRIM needs a Trust with a time, and an authority")
+	}
+	return accept(b, b, origin, []Key{authority}, Validity{}, t)
+}
+
+func accept(whole, payload []byte, signer string, authority []Key, v Validity, t *Trust) (*Verified, error) {
+	c, err := decode(payload, t.Legacy)
+	if err != nil {
+		return nil, err
+	}
+	v = v.intersect(c.Validity)
+	if err := v.check(t.Now); err != nil {
+		return nil, err
+	}
+	profiles := t.Profiles
+	if profiles == nil {
+		profiles = KnownProfiles()
+	}
+	if c.Profile != "" && !slices.Contains(profiles, c.Profile) {
+		return nil, fmt.Errorf("%w: it is %q, accepted are %q", ErrProfile, c.Profile, profiles)
+	}
+	return &Verified{corim: c, signer: signer, authority: authority, validity: v, digest: sha256.Sum256(whole)}, nil
+}
+
+// authorize finds the key to verify with. until bounds how long its
+// certificates hold.
+func (s *Signature) authorize(t *Trust) (pub crypto.PublicKey, authority []Key, until Validity, err error) {
+	deny := func(format string, args ...any) error {
+		return fmt.Errorf("%w: "+format, append([]any{ErrUnauthorized}, args...)...)
+	}
+	if len(s.Chain) > 0 {
+		leaf := s.Chain[0]
+		pub = leaf.PublicKey
+		path, chainErr := s.path(t)
+		pinned := slices.ContainsFunc(t.Keys, func(k crypto.PublicKey) bool { return equalKeys(k, pub) })
+		if chainErr != nil && (!pinned || len(t.Roots) > 0 || s.loose) {
+			return nil, nil, until, chainErr
+		}
+		for _, c := range path {
+			until = until.intersect(Validity{c.NotBefore, c.NotAfter})
+		}
+		print, err := KeyThumbprint(pub)
+		if err != nil {
+			return nil, nil, until, deny("%w", err)
+		}
+		return pub, []Key{print, CertificateThumbprint(leaf)}, until, nil
+	}
+	// Without a certificate the key id, or the signature itself, says which of the
+	// pinned keys it is of.
+	for _, k := range t.Keys {
+		id, err := keyID(k)
+		if err != nil {
+			return nil, nil, until, deny("a pinned key: %w", err)
+		}
+		if len(s.kid) == len(id) && !bytes.Equal(s.kid, id) || len(s.kid) != len(id) && !s.madeBy(k) {
+			continue
+		}
+		return k, []Key{keyPrint(id)}, until, nil
+	}
+	return nil, nil, until, deny("it is of none of the %d pinned keys, and has no certificates", len(t.Keys))
+}
+
+func (s *Signature) madeBy(k crypto.PublicKey) bool {
+	alg, err := algorithm(k)
+	if err != nil || s.Algorithm != int64(alg) {
+		return false
+	}
+	v, err := cose.NewVerifier(alg, k)
+	return err == nil && v.Verify(toBeSigned(s.protected, s.payload), s.sig) == nil
+}
+
+// keyID is the SHA-256 of the key's SubjectPublicKeyInfo.
+func keyID(k crypto.PublicKey) ([]byte, error) {
+	der, err := x509.MarshalPKIXPublicKey(k)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(der)
+	return sum[:], nil
+}
+
+// path verifies the chain, in its order, to one of the roots. A chain with a
+// certificate to spare is refused, so that all of it matters.
+func (s *Signature) path(t *Trust) ([]*x509.Certificate, error) {
+	leaf := s.Chain[0]
+	if leaf.KeyUsage != 0 && leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
+		return nil, fmt.Errorf("%w: the key usage of %q does not allow signatures", ErrUnauthorized, leaf.Subject)
+	}
+	roots, inter := x509.NewCertPool(), x509.NewCertPool()
+	for _, c := range t.Roots {
+		roots.AddCert(c)
+	}
+	for _, c := range s.Chain[1:] {
+		inter.AddCert(c)
+	}
+	paths, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: inter, CurrentTime: t.Now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	if inv := (x509.CertificateInvalidError{}); errors.As(err, &inv) && inv.Reason == x509.Expired {
+		if t.Now.Before(leaf.NotBefore) {
+			return nil, fmt.Errorf("%w: a certificate of its signer: %w", ErrNotYetValid, err)
+		}
+		return nil, fmt.Errorf("%w: a certificate of its signer: %w", ErrExpired, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnauthorized, err)
+	}
+	for _, p := range paths {
+		sent := len(s.Chain)
+		if (len(p) == sent || len(p) == sent+1) && slices.EqualFunc(p[:sent], s.Chain, (*x509.Certificate).Equal) {
+			return p, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: the certificates are not one path, leaf first, to a pinned root", ErrUnauthorized)
+}
