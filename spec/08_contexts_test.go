@@ -243,7 +243,10 @@ func TestClientKeys(t *testing.T) {
 	}
 	w.refuses(s, w.change(frame, func(f *protocol.Frame) { f.ClientKey = make([]byte, 32) }), protocol.ClientKeyRefused)
 	w.open(s, frame)
-	strict := w.server(offer(t, protocol.Offer{ClientKey: protocol.ClientKeyDemanded}))
+	strict := w.server(func(c *protocol.ServerConfig) {
+		offer(t, protocol.Offer{ClientKey: protocol.ClientKeyDemanded})(c)
+		c.Clients = &protocol.ClientPolicy{Anchor: protocol.Pin()}
+	})
 	_, frame = w.seal(w.client(strict))
 	w.refuses(strict, frame, protocol.ClientKeyRequired)
 }
