@@ -1,0 +1,19 @@
+package sim
+
+import (
+	"crypto/x509"
+	"errors"
+
+	"github.com/trustedmcp/tmcp/evidence"
+)
+
+type amdPKI struct{ ark, ask, asvk *authority }
+type nvidiaPKI struct{ root *authority }
+
+var Products = []string{}
+var errTODO = errors.New("not yet")
+
+func (w *World) makeAMD(string) (*amdPKI, error)     { return nil, errTODO }
+func (w *World) makeAWS() (*authority, error)        { return &authority{cert: &x509.Certificate{}}, errTODO }
+func (w *World) makeNVIDIA() (*nvidiaPKI, error)     { return nil, errTODO }
+func (w *World) ccaKeys() ([]evidence.CCAKey, error) { return nil, errTODO }
