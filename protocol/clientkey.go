@@ -65,6 +65,9 @@ func NewClientHolder(cfg ClientKeyConfig) (*ClientHolder, error) {
 // Identity is who the client is.
 func (h *ClientHolder) Identity() *Identity { return h.cfg.Identity }
 
+// Settings are the client's own, which its key objects name.
+func (h *ClientHolder) Settings() *Settings { return h.cfg.Settings }
+
 // KeyObject returns the client's current key object, and when it expires.
 func (h *ClientHolder) KeyObject(now time.Time) (object []byte, expires time.Time, err error) {
 	o, err := h.current(now)

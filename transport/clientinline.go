@@ -241,7 +241,7 @@ func (x *exchange) callInline(m *jsonrpc.Message) (*http.Response, error) {
 		switch {
 		case err == nil:
 			return x.answerInline(a, m)
-		case errors.As(err, &e) && e.Reason == protocol.UnknownContext:
+		case errors.As(err, &e) && x.rt.cfg.sealAgain(e):
 		case errors.As(err, &e) && (e.Reason == protocol.UnknownKey || e.Reason == protocol.KeyObjectExpired):
 			peer.set(nil)
 			if e.KeyObject != nil && !x.rt.cfg.Fresh {
@@ -263,7 +263,7 @@ func (x *exchange) callInline(m *jsonrpc.Message) (*http.Response, error) {
 func (x *exchange) attestInline(name string) (*protocol.Tool, *link, error) {
 	nonce := make([]byte, 16)
 	rand.Read(nonce)
-	resp, err := x.sendInline("tools/call", name, `"`+protocol.MetaAttest+`":{"nonce":"`+protocol.Base64(nonce)+`"}`)
+	resp, err := x.sendInline("tools/call", name, `"`+protocol.MetaAttest+`":{"nonce":"`+protocol.Base64(nonce)+`"`+x.rt.cfg.wantEvidence()+`}`)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -177,6 +177,7 @@ type outer struct {
 	meta   jsontext.Value // _meta of params or result
 	name   string         // params.name
 	nonce  string         // params.nonce
+	fresh  bool           // params.evidence is "fresh"
 	frames jsontext.Value // _meta[MetaFrames]
 	attest jsontext.Value // _meta[MetaAttest]
 	args   bool           // params.arguments is present
@@ -240,6 +241,9 @@ func parseRest(rest, cut []byte, lim jsonrpc.Limits) (o *outer, used bool, err e
 			o.name, _ = jsonrpc.Text(v)
 		case "nonce":
 			o.nonce, _ = jsonrpc.Text(v)
+		case "evidence":
+			s, _ := jsonrpc.Text(v)
+			o.fresh = s == "fresh"
 		case "arguments":
 			o.args = true
 		}

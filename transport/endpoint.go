@@ -23,6 +23,8 @@ import (
 const (
 	// fetchTimeout bounds one fetch of a key object.
 	fetchTimeout = 30 * time.Second
+	// appraiseTimeout bounds one appraisal, by a remote verifier too.
+	appraiseTimeout = 15 * time.Second
 	// plainFor is how long a peer counts as one without trust (preferred mode).
 	plainFor = time.Minute
 )
@@ -293,7 +295,7 @@ func parseOffer(settings, key jsontext.Value) (*protocol.Settings, []byte, error
 func (e *endpoint) attest(ctx context.Context, l *link, forward http.Header) (*link, error) {
 	nonce := make([]byte, 16)
 	rand.Read(nonce)
-	params := `{"nonce":"` + protocol.Base64(nonce) + `"`
+	params := `{"nonce":"` + protocol.Base64(nonce) + `"` + e.rt.cfg.wantEvidence()
 	if e.rt.cfg.OuterEra == Modern {
 		params += `,"_meta":` + string(e.rt.meta)
 	}
@@ -329,16 +331,36 @@ func (e *endpoint) verify(object []byte, settings *protocol.Settings, nonce []by
 }
 
 func (cfg *ClientConfig) verify(identity string, object []byte, settings *protocol.Settings, nonce []byte, now time.Time) (*protocol.Client, error) {
-	peer, err := protocol.VerifyKeyObject(object, protocol.Expect{
-		Identity: identity, Anchor: cfg.Anchor, Settings: settings, Now: now, Nonce: nonce})
+	// TMCP-12.3-3: A client that demands `attested` MUST send nothing of the user when the
+	// appraiser can't be reached or doesn't answer in time.
+	ctx, cancel := context.WithTimeout(context.Background(), appraiseTimeout)
+	defer cancel()
+	want := protocol.Expect{Identity: identity, Anchor: cfg.Anchor, Settings: settings, Now: now, Nonce: nonce,
+		Profile: cfg.Profile, Appraiser: cfg.Appraiser, MaxEvidenceAge: cfg.MaxEvidenceAge, FreshEvidence: cfg.FreshEvidence, Context: ctx}
+	if cfg.Epochs != nil {
+		want.Epochs = cfg.Epochs()
+	}
+	peer, err := protocol.VerifyKeyObject(object, want)
 	if err != nil {
 		return nil, err
 	}
 	var opts []protocol.ClientOption
+	if cfg.ClientKey != nil {
+		opts = append(opts, protocol.PresentKey(cfg.ClientKey))
+	}
 	if cfg.Pad {
 		opts = append(opts, protocol.PadRequests())
 	}
 	return protocol.NewClient(peer, cfg.Settings, opts...)
+}
+
+// wantEvidence is the member of params that asks for new evidence, after others,
+// or "".
+func (cfg *ClientConfig) wantEvidence() string {
+	if cfg.FreshEvidence {
+		return `,"evidence":"fresh"`
+	}
+	return ""
 }
 
 // opening is the peer's answer to a request that opens the outer leg.

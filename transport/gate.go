@@ -63,7 +63,7 @@ func (h *handler) serveAttest(w http.ResponseWriter, r *http.Request, m *outer) 
 	nonce, err := protocol.ParseBase64(m.nonce)
 	var key []byte
 	if err == nil {
-		key, err = h.trust.Attest(nonce, h.clock())
+		key, err = h.keyFor(nonce, m.fresh)
 	}
 	if err != nil {
 		h.refuse(w, m.ID, m.Method, err)
@@ -72,6 +72,15 @@ func (h *handler) serveAttest(w http.ResponseWriter, r *http.Request, m *outer) 
 	h.see(Event{Kind: EventAttested, Method: m.Method})
 	result := `{"resultType":"complete","key":"` + protocol.Base64(key) + `","settings":` + string(h.trust.Settings().JSON()) + `}`
 	writeJSON(w, http.StatusOK, jsonrpc.Response(m.ID, []byte(result)))
+}
+
+// keyFor is a key object for the caller's nonce, with evidence made for it too if
+// that is wanted.
+func (h *handler) keyFor(nonce []byte, evidence bool) ([]byte, error) {
+	if evidence {
+		return h.trust.AttestEvidence(nonce, h.clock())
+	}
+	return h.trust.Attest(nonce, h.clock())
 }
 
 // plaintext deals with a message that is not sealed. m is nil when the body is

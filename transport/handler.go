@@ -230,6 +230,7 @@ type Sealed struct {
 	Seq            uint64
 	Revision       string // of MCP, that the client committed to; or ""
 	ClientSettings *protocol.Settings
+	Client         *protocol.Peer // who the client proved to be; nil when it showed no key object
 }
 
 type sealedKey struct{}
@@ -264,7 +265,7 @@ func (h *handler) innerRequest(r *http.Request, req *protocol.Request, method st
 		}
 	}
 	return in.WithContext(context.WithValue(r.Context(), sealedKey{}, Sealed{
-		req.Outer.Carrier, req.Context, req.Seq, req.Revision, req.ClientSettings}))
+		req.Outer.Carrier, req.Context, req.Seq, req.Revision, req.ClientSettings, req.Client}))
 }
 
 func (h *handler) bareRequest(r *http.Request, method string, body []byte) *http.Request {

@@ -22,6 +22,11 @@ func (l *link) status() []byte {
 	p := l.client.Peer()
 	b := append([]byte(`{"state":"sealed","profile":`), jsonrpc.Quote(string(p.Profile()))...)
 	b = append(append(b, `,"peer":`...), jsonrpc.Quote(p.Identity())...)
+	// TMCP-18.8-4: An implementation MUST label what comes from a simulated TEE as simulated,
+	// wherever it shows a result.
+	if a := p.Appraisal(); a != nil && a.Simulated {
+		b = append(b, `,"simulated":true`...)
+	}
 	return append(b, '}')
 }
 

@@ -49,6 +49,23 @@ type ClientConfig struct {
 	// Fresh asks for a key object that carries a nonce of this client, so that it
 	// can't have been made earlier. It costs the server two signatures.
 	Fresh bool
+
+	// Profile is the least that the server must prove; default
+	// [protocol.ProfileIdentity]. Beyond it an Appraiser is required.
+	Profile protocol.Profile
+	// Appraiser judges the evidence of servers that show some; see package
+	// evidence/appraise.
+	Appraiser protocol.Appraiser
+	// MaxEvidenceAge and Epochs say which evidence is recent; see [protocol.Expect].
+	MaxEvidenceAge time.Duration
+	Epochs         func() [][]byte
+	// FreshEvidence asks for evidence that is itself made for a nonce. It costs the
+	// server a quote, some 40 ms, and implies Fresh.
+	FreshEvidence bool
+	// ClientKey shows a key object of this client to servers that accept or demand
+	// one.
+	ClientKey *protocol.ClientHolder
+
 	// Pad pads messages to buckets, so that their length tells less.
 	Pad bool
 
@@ -144,14 +161,46 @@ func (cfg *ClientConfig) complete() error {
 	if cfg.OuterEra != Modern && cfg.OuterEra != Legacy {
 		return errors.New("transport: ClientConfig.OuterEra must be Modern or Legacy")
 	}
+	if cfg.Profile == "" {
+		cfg.Profile = protocol.ProfileIdentity
+	}
+	if cfg.Profile != protocol.ProfileIdentity && cfg.Appraiser == nil {
+		return errors.New("transport: ClientConfig.Profile " + string(cfg.Profile) + " needs an Appraiser for the server's evidence")
+	}
+	if cfg.FreshEvidence {
+		cfg.Fresh = true
+	}
+	if cfg.Settings == nil && cfg.ClientKey != nil {
+		cfg.Settings = cfg.ClientKey.Settings() // its key objects name them
+	}
 	if cfg.Settings == nil {
-		s, err := protocol.NewSettings(protocol.Offer{Mode: cfg.Mode, Carriers: []protocol.Carrier{cfg.Carrier}})
+		s, err := protocol.NewSettings(protocol.Offer{Profiles: cfg.profiles(), Mode: cfg.Mode, Carriers: []protocol.Carrier{cfg.Carrier}})
 		if err != nil {
 			return err
 		}
 		cfg.Settings = s
 	}
 	return nil
+}
+
+// profiles are those that a client announces which demands cfg.Profile.
+func (cfg *ClientConfig) profiles() []protocol.Profile {
+	all := []protocol.Profile{protocol.ProfileIdentity, protocol.ProfileAttested}
+	switch {
+	case cfg.Profile == protocol.ProfileMutual:
+		return []protocol.Profile{protocol.ProfileMutual}
+	case cfg.Profile == protocol.ProfileAttested:
+		return all[1:]
+	case cfg.Appraiser == nil:
+		return all[:1]
+	}
+	return all
+}
+
+// sealAgain reports whether a message that was refused with e may go through when
+// it is sealed afresh to the same key.
+func (cfg *ClientConfig) sealAgain(e *protocol.Error) bool {
+	return e.Reason == protocol.UnknownContext || e.Reason == protocol.ClientKeyRequired && cfg.ClientKey != nil
 }
 
 // outerMeta is the _meta that a modern request must carry. more is JSON members
@@ -329,9 +378,10 @@ func (rt *roundTripper) callBody(link *link, frame []byte) []byte {
 
 // recover prepares for another try after e, and reports whether one makes sense.
 func (x *exchange) recover(link *link, e *protocol.Error) bool {
-	switch e.Reason {
-	case protocol.UnknownContext:
+	if x.rt.cfg.sealAgain(e) {
 		return true
+	}
+	switch e.Reason {
 	case protocol.UnknownKey:
 		x.ep.replace(link, e.KeyObject)
 		return true

@@ -49,7 +49,8 @@ func (h *handler) attestInline(w http.ResponseWriter, r *http.Request, m *outer)
 	if err != nil {
 		return err
 	}
-	key, err := h.trust.Attest(nonce, h.clock())
+	evidence, _ := jsonrpc.Text(jsonrpc.Get(m.attest, "evidence"))
+	key, err := h.keyFor(nonce, evidence == "fresh")
 	if err != nil {
 		return err
 	}

@@ -292,7 +292,7 @@ func (s *stdioClient) verify(key []byte, settings *protocol.Settings, nonce []by
 func (s *stdioClient) attest(ctx context.Context) (*link, error) {
 	nonce := make([]byte, 16)
 	rand.Read(nonce)
-	params := `{"nonce":"` + protocol.Base64(nonce) + `"`
+	params := `{"nonce":"` + protocol.Base64(nonce) + `"` + s.cfg.wantEvidence()
 	if s.cfg.OuterEra == Modern && !s.legacyPeer {
 		params += `,"_meta":` + s.meta
 	}
@@ -451,7 +451,7 @@ func (s *stdioClient) refused(c *clientCall, m *outer) error {
 		code := string(jsonrpc.Get(m.Error, "code"))
 		e = reasonOf(protocol.Errorf(protocol.UnsealedError, "an error came unsealed (code %.20s); nothing says who made it", code))
 	}
-	again := e.Reason == protocol.UnknownContext
+	again := s.cfg.sealAgain(e)
 	if e.Reason == protocol.UnknownKey && e.KeyObject != nil && !s.cfg.Fresh {
 		if l, err := s.verify(e.KeyObject, s.link.client.Peer().Settings(), nil); err == nil {
 			s.link, again = l, true
