@@ -21,7 +21,6 @@ import (
 
 var reportData = [64]byte{1, 2, 3, 63: 64}
 
-
 // A pcs answers go-tdx-guest from a collateral bundle.
 type pcs struct{ m map[string]string }
 

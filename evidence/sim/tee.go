@@ -1,0 +1,164 @@
+package sim
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/trustedmcp/tmcp/evidence"
+	"github.com/trustedmcp/tmcp/evidence/cmw"
+	"github.com/trustedmcp/tmcp/internal/dcbor"
+	"github.com/trustedmcp/tmcp/protocol"
+)
+
+// CollectionType is the type of the CMW collections that a [TEE] makes.
+const CollectionType = "tag:trustedmcp.org,2026:evidence-1"
+
+// MaxGPUs is how many GPUs a [TEE] may have.
+const MaxGPUs = 8
+
+// Options say which TEE [World.TEE] makes. The zero value is a TDX machine that
+// runs the zero image.
+type Options struct {
+	Kind  evidence.Kind // TDX, SGX, SNP, Nitro or CCA; "": TDX
+	Image [32]byte      // SHA-256 of the image that it runs; see Measurements
+	Name  string        // of the machine: another name is another machine
+	GPUs  int           // simulated NVIDIA GPUs beside the CPU, at most MaxGPUs
+	Debug bool          // the operator can look inside
+
+	// Now dates what is issued while the TEE runs: collateral (on the day's start,
+	// for 30 days) and Nitro's documents. Nil: always Epoch.
+	Now func() time.Time
+	// Bare leaves out the endorsements that are otherwise stapled to the evidence.
+	Bare bool
+
+	// Details, by kind. Image, Name and Debug above override those within.
+	TDX        TDX
+	SGX        SGX
+	Collateral Collateral // what is stapled to evidence of TDX and SGX
+	SNP        SNP
+	Nitro      Nitro
+	CCA        CCA
+	GPU        GPU
+}
+
+// A TEE is one simulated machine. It signs the measurement that it was made
+// with, and no other. Safe for concurrent use.
+type TEE struct {
+	w *World
+	o Options
+
+	mu      sync.Mutex
+	stapled map[time.Time]evidence.Item // collateral of the last day
+}
+
+var _ protocol.Attester = (*TEE)(nil)
+
+// TEE makes a simulated machine.
+func (w *World) TEE(o Options) (*TEE, error) {
+	o.Kind = first(o.Kind, evidence.TDX)
+	if o.GPUs < 0 || o.GPUs > MaxGPUs {
+		return nil, fmt.Errorf("a simulated TEE has 0 to %d GPUs, not %d", MaxGPUs, o.GPUs)
+	}
+	if o.Now == nil {
+		o.Now = func() time.Time { return Epoch }
+	}
+	o.TDX.Image, o.TDX.Platform.Name, o.TDX.Debug = o.Image, o.Name, o.Debug
+	o.SGX.Image, o.SGX.Platform.Name, o.SGX.Debug = o.Image, o.Name, o.Debug
+	o.SNP.Image, o.SNP.Name, o.SNP.Debug = o.Image, o.Name, o.Debug
+	o.Nitro.Image, o.Nitro.Name, o.Nitro.Debug = o.Image, o.Name, o.Debug
+	o.CCA.Image, o.CCA.Name, o.CCA.Debug = o.Image, o.Name, o.Debug
+	o.Collateral.SGX = o.Kind == evidence.SGX
+	t := &TEE{w: w, o: o}
+	// What is wrong with the options shows now, and not when evidence is needed.
+	if _, err := t.Attest(context.Background(), [64]byte{}); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// Kind is the kind of the TEE.
+func (t *TEE) Kind() evidence.Kind { return t.o.Kind }
+
+// Attest returns evidence as a CMW: a record when there is one piece, else a
+// collection with the labels cpu, cpu-endorsements-0 and gpu-0, gpu-1, ….
+func (t *TEE) Attest(ctx context.Context, reportData [protocol.ReportDataSize]byte) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	item, endorsements, err := t.evidence(reportData)
+	if err != nil {
+		return nil, fmt.Errorf("the simulated TEE: %w", err)
+	}
+	record := func(i evidence.Item, ind cmw.Ind) *cmw.CMW { return cmw.NewRecord(i.MediaType, i.Value, ind) }
+	cpu := record(item, cmw.Evidence)
+	if len(endorsements) == 0 && t.o.GPUs == 0 {
+		return cpu.Encode()
+	}
+	entries := []cmw.Entry{{Label: cmw.TextLabel("cpu"), CMW: cpu}}
+	for i, e := range endorsements {
+		entries = append(entries, cmw.Entry{Label: cmw.TextLabel(fmt.Sprintf("cpu-endorsements-%d", i)), CMW: record(e, cmw.Endorsements)})
+	}
+	for i := range t.o.GPUs {
+		gpu := t.o.GPU
+		gpu.Name = fmt.Sprintf("%s gpu %d", t.o.Name, i)
+		report, err := t.w.NVIDIAReport(gpuNonce(reportData, i), gpu)
+		if err != nil {
+			return nil, fmt.Errorf("the simulated GPU %d: %w", i, err)
+		}
+		entries = append(entries, cmw.Entry{Label: cmw.TextLabel(fmt.Sprintf("gpu-%d", i)), CMW: record(evidence.Item{MediaType: evidence.TypeNVIDIA, Value: report}, cmw.Evidence)})
+	}
+	return cmw.NewCollection(CollectionType, entries...).Encode()
+}
+
+// gpuNonce is the nonce that binds the evidence of GPU number index to the
+// report data of the CPU's (RFC 9999 section 8.2):
+//
+//	SHA-256( dCBOR [ "org.trustedmcp/trust v1 gpu nonce", report data, index ] )
+func gpuNonce(reportData [64]byte, index int) [32]byte {
+	b := dcbor.AppendArray(nil, 3)
+	b = dcbor.AppendText(b, "org.trustedmcp/trust v1 gpu nonce")
+	b = dcbor.AppendBytes(b, reportData[:])
+	return sha256.Sum256(dcbor.AppendInt(b, int64(index)))
+}
+
+// evidence is that of the CPU, with what is stapled to it.
+func (t *TEE) evidence(reportData [64]byte) (item evidence.Item, endorsements []evidence.Item, err error) {
+	switch t.o.Kind {
+	case evidence.TDX, evidence.SGX:
+		item.MediaType = evidence.TypeTDX
+		if t.o.Kind == evidence.TDX {
+			item.Value, err = t.w.TDXQuote(reportData, t.o.TDX)
+		} else {
+			item.MediaType = evidence.TypeSGX
+			item.Value, err = t.w.SGXQuote(reportData, t.o.SGX)
+		}
+		if err != nil || t.o.Bare {
+			return item, nil, err
+		}
+		c, err := t.collateral()
+		return item, []evidence.Item{c}, err
+	default:
+		return item, nil, fmt.Errorf("no simulated TEE is of kind %q; want tdx, sgx, sev-snp, nitro or cca", t.o.Kind)
+	}
+}
+
+func (t *TEE) collateral() (evidence.Item, error) {
+	day := first(t.o.Collateral.Issued, t.o.Now().UTC().Truncate(24*time.Hour))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if i, ok := t.stapled[day]; ok {
+		return i, nil
+	}
+	o := t.o.Collateral
+	o.Issued = day
+	b, err := t.w.Collateral(o)
+	if err != nil {
+		return evidence.Item{}, err
+	}
+	i := evidence.Item{MediaType: evidence.TypeDCAPCollateral, Value: b}
+	t.stapled = map[time.Time]evidence.Item{day: i}
+	return i, nil
+}
