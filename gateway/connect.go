@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/trustedmcp/tmcp/gateway/bridge"
 	"github.com/trustedmcp/tmcp/internal/jsonrpc"
@@ -25,8 +26,17 @@ type ConnectConfig struct {
 	Carrier  protocol.Carrier // default: envelope
 	OuterEra transport.Era    // of the leg to the next hop; default modern
 	Pad      bool
-	Fresh    bool        // ask for a key object that carries a nonce of ours
-	Header   http.Header // added outside the seal, such as a proxy's own credentials
+	Fresh    bool // ask for a key object that carries a nonce of ours
+
+	Profile        protocol.Profile   // the least that the server must prove; default identity
+	Appraiser      protocol.Appraiser // of the server's evidence; required beyond identity
+	MaxEvidenceAge time.Duration      // default 2 hours
+	FreshEvidence  bool               // ask for evidence made for a nonce of ours
+	Self           *protocol.Identity // who the client is, for servers that ask; nil: nobody
+	Attestation    *protocol.Attestation
+	Demands        []byte // digest of the policy that servers are appraised by, or nil
+
+	Header http.Header // added outside the seal, such as a proxy's own credentials
 
 	MaxMessage   int // bytes; default 4 MiB
 	AllowHosts   []string
@@ -42,9 +52,16 @@ func (cfg *ConnectConfig) roundTripper() (http.RoundTripper, func(), error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	cfg.Offer.Profiles = transport.Profiles(cfg.Profile, cfg.Appraiser != nil)
 	settings, err := protocol.NewSettings(cfg.Offer)
 	if err != nil {
 		return nil, nil, err
+	}
+	var holder *protocol.ClientHolder
+	if cfg.Self != nil {
+		if holder, err = protocol.NewClientHolder(protocol.ClientKeyConfig{Identity: cfg.Self, Settings: settings, Attestation: cfg.Attestation, Demands: cfg.Demands}); err != nil {
+			return nil, nil, err
+		}
 	}
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	base.DisableCompression = true
@@ -52,6 +69,7 @@ func (cfg *ConnectConfig) roundTripper() (http.RoundTripper, func(), error) {
 	rt, err := transport.RoundTripper(leg{base, cfg.Header, cfg.Offer.Mode != protocol.ModePreferred}, transport.ClientConfig{
 		Identity: cfg.Identity, Anchor: cfg.Anchor, Settings: settings, Mode: cfg.Offer.Mode, Carrier: cfg.Carrier,
 		OuterEra: cfg.OuterEra, Pad: cfg.Pad, Fresh: cfg.Fresh,
+		Profile: cfg.Profile, Appraiser: cfg.Appraiser, MaxEvidenceAge: cfg.MaxEvidenceAge, FreshEvidence: cfg.FreshEvidence, ClientKey: holder,
 		Limits:  transport.Limits{MaxMessage: cfg.MaxMessage},
 		Observe: observer(cfg.Logger),
 	})

@@ -6,6 +6,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/trustedmcp/tmcp/gateway/bridge"
 	"github.com/trustedmcp/tmcp/gateway/keyfile"
+	"github.com/trustedmcp/tmcp/internal/dcbor"
 	"github.com/trustedmcp/tmcp/internal/jsonrpc"
 	"github.com/trustedmcp/tmcp/protocol"
 	"github.com/trustedmcp/tmcp/transport"
@@ -37,16 +39,59 @@ type ServeConfig struct {
 	IdentityKey string // file; default: a new key, lost with the process
 	Certificate string // file with the key's certificate chain; default: clients pin the key
 
-	Offer        protocol.Offer
-	Validity     time.Duration // of key objects; default 10 minutes
+	Offer        protocol.Offer // Profiles and ClientKey are by what follows
+	Validity     time.Duration  // of key objects; default 10 minutes
 	Pad          bool
 	RewriteHost  bool // send the upstream's host in place of the client's
 	MaxMessage   int  // bytes; default 4 MiB
 	AllowHosts   []string
 	AllowOrigins []string
 
+	// Attestation makes the server one of profile attested. Its Config is set to
+	// the digest of ConfigDigest unless it is there already.
+	Attestation *protocol.Attestation
+	// Clients says which clients' key objects are good. Nil: none is asked for.
+	Clients *protocol.ClientPolicy
+	// ClientKeys says whether clients must show one; accepted where it is empty
+	// and Clients is not nil.
+	ClientKeys protocol.ClientKey
+	Demands    []byte // digest of the policy that clients are appraised by, or nil
+
 	Stderr io.Writer // of Command
 	Logger *slog.Logger
+}
+
+// offer is what is announced, given what the server can prove and demands.
+func (cfg *ServeConfig) offer() protocol.Offer {
+	o := cfg.Offer
+	o.ClientKey = protocol.ClientKeyNone
+	if cfg.Clients != nil {
+		if o.ClientKey = cfg.ClientKeys; o.ClientKey == "" {
+			o.ClientKey = protocol.ClientKeyAccepted
+		}
+	}
+	mutual := cfg.Clients != nil && cfg.Clients.Profile == protocol.ProfileAttested && o.ClientKey == protocol.ClientKeyDemanded
+	switch {
+	case cfg.Attestation != nil && mutual:
+		o.Profiles = []protocol.Profile{protocol.ProfileMutual}
+	case cfg.Attestation != nil:
+		o.Profiles = []protocol.Profile{protocol.ProfileAttested, protocol.ProfileIdentity}
+	default:
+		o.Profiles = []protocol.Profile{protocol.ProfileIdentity}
+	}
+	return o
+}
+
+// ConfigDigest is the digest of how a server or client is configured, that
+// evidence binds beside the measured code: SHA-256 over the deterministic CBOR
+// array of the label and the arguments, in their order.
+func ConfigDigest(args ...string) []byte {
+	b := dcbor.AppendText(dcbor.AppendArray(nil, 1+len(args)), "org.trustedmcp/trust v1 gateway configuration")
+	for _, a := range args {
+		b = dcbor.AppendText(b, a)
+	}
+	d := sha256.Sum256(b)
+	return d[:]
 }
 
 // Serving says what a Serve that is ready serves.
@@ -85,13 +130,19 @@ func Serve(ctx context.Context, cfg ServeConfig, ready func(Serving)) error {
 	if err != nil {
 		return err
 	}
-	settings, err := protocol.NewSettings(cfg.Offer)
+	settings, err := protocol.NewSettings(cfg.offer())
 	if err != nil {
 		return err
 	}
-	server, err := protocol.NewServer(protocol.ServerConfig{Identity: id, Settings: settings, Validity: cfg.Validity, Pad: cfg.Pad})
+	server, err := protocol.NewServer(protocol.ServerConfig{Identity: id, Settings: settings, Validity: cfg.Validity, Pad: cfg.Pad,
+		Attestation: cfg.Attestation, Clients: cfg.Clients, Demands: cfg.Demands})
 	if err != nil {
 		return err
+	}
+	if cfg.Attestation != nil { // said now, not at the first call
+		if _, _, err := server.KeyObject(time.Now()); err != nil {
+			return err
+		}
 	}
 	inner, closeInner, err := cfg.inner()
 	if err != nil {

@@ -174,7 +174,7 @@ func (cfg *ClientConfig) complete() error {
 		cfg.Settings = cfg.ClientKey.Settings() // its key objects name them
 	}
 	if cfg.Settings == nil {
-		s, err := protocol.NewSettings(protocol.Offer{Profiles: cfg.profiles(), Mode: cfg.Mode, Carriers: []protocol.Carrier{cfg.Carrier}})
+		s, err := protocol.NewSettings(protocol.Offer{Profiles: Profiles(cfg.Profile, cfg.Appraiser != nil), Mode: cfg.Mode, Carriers: []protocol.Carrier{cfg.Carrier}})
 		if err != nil {
 			return err
 		}
@@ -183,15 +183,16 @@ func (cfg *ClientConfig) complete() error {
 	return nil
 }
 
-// profiles are those that a client announces which demands cfg.Profile.
-func (cfg *ClientConfig) profiles() []protocol.Profile {
-	all := []protocol.Profile{protocol.ProfileIdentity, protocol.ProfileAttested}
+// Profiles are those that a client announces which demands the profile least, and
+// may have an appraiser.
+func Profiles(least protocol.Profile, appraises bool) []protocol.Profile {
+	all := []protocol.Profile{protocol.ProfileIdentity, protocol.ProfileAttested, protocol.ProfileMutual}
 	switch {
-	case cfg.Profile == protocol.ProfileMutual:
-		return []protocol.Profile{protocol.ProfileMutual}
-	case cfg.Profile == protocol.ProfileAttested:
+	case least == protocol.ProfileMutual:
+		return all[2:]
+	case least == protocol.ProfileAttested:
 		return all[1:]
-	case cfg.Appraiser == nil:
+	case !appraises:
 		return all[:1]
 	}
 	return all
