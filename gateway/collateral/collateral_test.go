@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +23,8 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"github.com/trustedmcp/tmcp/evidence"
+	"github.com/trustedmcp/tmcp/evidence/dcap"
+	"github.com/trustedmcp/tmcp/evidence/vendor"
 	"github.com/trustedmcp/tmcp/internal/dcbor"
 )
 
@@ -55,26 +58,19 @@ func (s *service) asked() []string {
 }
 
 func newService(t *testing.T) *service {
-	var b Bundle
-	if err := json.Unmarshal(read(t, "tdx/phala-v4.collateral.json"), &b); err != nil {
+	b, err := dcap.ParseCollateral(read(t, "tdx/phala-v4.collateral.json"))
+	if err != nil {
 		t.Fatal(err)
-	}
-	unhex := func(s string) []byte {
-		d, err := hex.DecodeString(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return d
 	}
 	vcek := read(t, "sevsnp/milan-v2.vcek.der")
 	amdChain := trust.AskArkMilanVcekBytes
 	s := &service{}
 	mux := http.NewServeMux()
-	signed := func(member, text, sig, header, chain string) http.HandlerFunc {
+	signed := func(member string, text, sig []byte, header string, chain []byte) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
-			w.Header().Set(header, url.PathEscape(chain))
-			fmt.Fprintf(w, `{%q:%s,"signature":%q}`, member, text, sig)
+			w.Header().Set(header, url.PathEscape(string(chain)))
+			fmt.Fprintf(w, `{%q:%s,"signature":"%x"}`, member, text, sig)
 		}
 	}
 	mux.HandleFunc("GET /tdx/certification/v4/tcb", func(w http.ResponseWriter, r *http.Request) {
@@ -82,21 +78,21 @@ func newService(t *testing.T) *service {
 			http.Error(w, "", http.StatusNotFound)
 			return
 		}
-		signed("tcbInfo", b.TCBInfo, b.TCBInfoSignature, "TCB-Info-Issuer-Chain", b.TCBInfoIssuerChain)(w, r)
+		signed("tcbInfo", b.TCBInfo, b.TCBInfoSignature, "TCB-Info-Issuer-Chain", b.TCBInfoChain)(w, r)
 	})
-	mux.HandleFunc("GET /tdx/certification/v4/qe/identity", signed("enclaveIdentity", b.QEIdentity, b.QEIdentitySignature, "SGX-Enclave-Identity-Issuer-Chain", b.QEIdentityIssuerChain))
+	mux.HandleFunc("GET /tdx/certification/v4/qe/identity", signed("enclaveIdentity", b.QEIdentity, b.QEIdentitySignature, "SGX-Enclave-Identity-Issuer-Chain", b.QEIdentityChain))
 	mux.HandleFunc("GET /sgx/certification/v4/pckcrl", func(w http.ResponseWriter, r *http.Request) {
 		if r.FormValue("ca") != "platform" || r.FormValue("encoding") != "der" {
 			http.Error(w, "", http.StatusBadRequest)
 			return
 		}
 		w.Header().Set("Content-Type", "application/pkix-crl")
-		w.Header().Set("SGX-PCK-CRL-Issuer-Chain", url.PathEscape(b.PCKCRLIssuerChain))
-		w.Write(unhex(b.PCKCRL))
+		w.Header().Set("SGX-PCK-CRL-Issuer-Chain", url.PathEscape(string(b.PCKCRLChain)))
+		w.Write(b.PCKCRL)
 	})
 	mux.HandleFunc("GET /sgx/certification/v4/rootcacrl", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain")
-		fmt.Fprint(w, b.RootCACRL) // in hex, as a PCCS does
+		fmt.Fprintf(w, "%x", b.RootCRL) // in hex, as a PCCS does
 	})
 	mux.HandleFunc("GET /vcek/v1/Milan/{id}", func(w http.ResponseWriter, r *http.Request) {
 		if len(r.PathValue("id")) != 128 || r.URL.RawQuery != "blSPL=3&teeSPL=0&snpSPL=8&ucodeSPL=115" {
@@ -109,7 +105,7 @@ func newService(t *testing.T) *service {
 	// KDS's list is not at hand: any CRL has the form.
 	mux.HandleFunc("GET /vcek/v1/Milan/crl", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/pkix-crl")
-		w.Write(unhex(b.RootCACRL))
+		w.Write(b.RootCRL)
 	})
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
@@ -158,15 +154,21 @@ func TestIntelBundle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got, want Bundle
-	if err := json.Unmarshal(items[0].Value, &got); err != nil || len(items) != 1 || items[0].MediaType != evidence.TypeDCAPCollateral {
-		t.Fatal(err, items)
+	if len(items) != 1 || items[0].MediaType != evidence.TypeDCAPCollateral {
+		t.Fatal(items)
 	}
-	if err := json.Unmarshal(read(t, "tdx/phala-v4.collateral.json"), &want); err != nil {
+	got, err := dcap.ParseCollateral(items[0].Value)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if got != want {
-		t.Errorf("the bundle is not what the service gave, byte for byte:\n%+v", got)
+	want, err := dcap.ParseCollateral(read(t, "tdx/phala-v4.collateral.json"))
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("the bundle is not what the service gave, byte for byte: %v\n%+v", err, got)
+	}
+	// And the quote verifies with it.
+	r := dcap.New(dcap.Options{}).Verify(evidence.TypeTDX, quote(t).Value, &evidence.Trust{Anchors: vendor.Anchors(), Now: pinned, Endorsements: items})
+	if !r.Accepted() {
+		t.Error(r.Checks.Failed())
 	}
 	if n := len(f.Sources()); n != 4 {
 		t.Errorf("%d sources", n)
