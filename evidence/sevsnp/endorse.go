@@ -4,16 +4,13 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/google/go-sev-guest/abi"
 
@@ -213,39 +210,6 @@ func (e *endorsement) verify(chains []*chain) (*chain, error) {
 		err = fmt.Errorf("none of the pinned intermediates is its issuer, %q", e.cert.Issuer)
 	}
 	return nil, err
-}
-
-// A digest is the SHA-256 of an encoded object.
-type digest = [sha256.Size]byte
-
-// A cache keeps what was verified. Only what a vendor or a trusted simulator has
-// signed gets in, so that strangers can't fill it. When full it forgets anything.
-type cache[V any] struct {
-	mu   sync.RWMutex
-	max  int
-	held map[digest]V
-}
-
-func (c *cache[V]) get(d digest) (V, bool) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	v, ok := c.held[d]
-	return v, ok
-}
-
-func (c *cache[V]) put(d digest, v V) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.held == nil {
-		c.held = map[digest]V{}
-	}
-	for len(c.held) >= c.max {
-		for k := range maps.Keys(c.held) {
-			delete(c.held, k)
-			break
-		}
-	}
-	c.held[d] = v
 }
 
 // verifiedKey is an endorsement whose signatures were verified up to a root.

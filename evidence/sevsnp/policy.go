@@ -53,7 +53,7 @@ func (a *appraisal) revocation() bool {
 // crl returns the list in b, PEM or DER, when the root of our chain signed it.
 func (a *appraisal) crl(b []byte) *x509.RevocationList {
 	d := sha256.Sum256(b)
-	if known, ok := a.v.crls.get(d); ok && known.by.Equal(a.chain.ark) {
+	if known, ok := a.v.crls.Get(d); ok && known.by.Equal(a.chain.ark) {
 		return known.list
 	}
 	der := b
@@ -64,7 +64,7 @@ func (a *appraisal) crl(b []byte) *x509.RevocationList {
 	if err != nil || string(l.RawIssuer) != string(a.chain.ark.RawSubject) || l.CheckSignatureFrom(a.chain.ark) != nil {
 		return nil
 	}
-	a.v.crls.put(d, verifiedCRL{l, a.chain.ark})
+	a.v.crls.Put(d, verifiedCRL{l, a.chain.ark})
 	return l
 }
 

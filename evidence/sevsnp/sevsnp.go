@@ -27,6 +27,7 @@ import (
 	"github.com/google/go-sev-guest/abi"
 
 	"github.com/trustedmcp/tmcp/evidence"
+	"github.com/trustedmcp/tmcp/evidence/internal/held"
 	"github.com/trustedmcp/tmcp/evidence/internal/seal"
 )
 
@@ -53,8 +54,8 @@ type Options struct {
 // It is safe for concurrent use.
 type Verifier struct {
 	opts Options
-	keys cache[verifiedKey]
-	crls cache[verifiedCRL]
+	keys held.Cache[verifiedKey]
+	crls held.Cache[verifiedCRL]
 }
 
 var _ evidence.Verifier = (*Verifier)(nil)
@@ -65,7 +66,7 @@ func New(o Options) *Verifier {
 	if o.Cache <= 0 {
 		o.Cache = 256
 	}
-	v.keys.max, v.crls.max = o.Cache, o.Cache
+	v.keys.Max, v.crls.Max = o.Cache, o.Cache
 	return v
 }
 
@@ -90,7 +91,7 @@ type appraisal struct {
 
 	report              *report
 	candidates          []*endorsement
-	digests             map[*endorsement]digest
+	digests             map[*endorsement]held.Digest
 	crls                [][]byte
 	key                 *endorsement
 	chain               *chain
@@ -231,13 +232,13 @@ func (a *appraisal) add(b []byte) bool {
 func (a *appraisal) addDER(der []byte) bool {
 	d := sha256.Sum256(der)
 	e := (*endorsement)(nil)
-	if known, ok := a.v.keys.get(d); ok {
+	if known, ok := a.v.keys.Get(d); ok {
 		e = known.endorsement
 	} else if e = parseEndorsement(der); e == nil {
 		return false
 	}
 	if a.digests == nil {
-		a.digests = map[*endorsement]digest{}
+		a.digests = map[*endorsement]held.Digest{}
 	}
 	a.digests[e] = d
 	a.candidates = append(a.candidates, e)
@@ -264,7 +265,7 @@ func (a *appraisal) endorsed(chains []*chain) bool {
 	a.checks.Add("endorsement-key", evidence.Pass, a.key.name())
 
 	d := a.digests[a.key]
-	if known, ok := a.v.keys.get(d); ok {
+	if known, ok := a.v.keys.Get(d); ok {
 		if i := slices.IndexFunc(chains, known.by.same); i >= 0 {
 			a.chain = chains[i]
 		}
@@ -276,7 +277,7 @@ func (a *appraisal) endorsed(chains []*chain) bool {
 			return false
 		}
 		a.chain = by
-		a.v.keys.put(d, verifiedKey{a.key, by})
+		a.v.keys.Put(d, verifiedKey{a.key, by})
 	}
 	a.checks.Add("endorsement-chain", evidence.Pass, a.chain.ark.Subject.CommonName)
 	a.validity()

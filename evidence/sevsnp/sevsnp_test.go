@@ -398,7 +398,7 @@ func TestCache(t *testing.T) {
 			t.Fatal(r.Checks.Failed())
 		}
 	}
-	if n := len(v.keys.held); n != 1 {
+	if n := v.keys.Len(); n != 1 {
 		t.Errorf("%d keys are held, want 1", n)
 	}
 	late := *tr
@@ -434,7 +434,7 @@ func TestCache(t *testing.T) {
 	}})
 	v2 := New(Options{})
 	v2.Verify(evidence.TypeSNP, raw, p.trust(t, bad))
-	if len(v.keys.held) != 2 || len(v2.keys.held) != 0 {
-		t.Errorf("%d keys are held, want 2; %d that were not verified", len(v.keys.held), len(v2.keys.held))
+	if v.keys.Len() != 2 || v2.keys.Len() != 0 {
+		t.Errorf("%d keys are held, want 2; %d that were not verified", v.keys.Len(), v2.keys.Len())
 	}
 }
