@@ -174,14 +174,11 @@ func (w *World) Collateral(o Collateral) ([]byte, error) {
 	if o.RevokedTCBSigning {
 		revoked = append(revoked, p.tcbSigning.cert.SerialNumber)
 	}
-	rootCRL, err := crl(p.root, 1, o.Issued, o.CRLNextUpdate, revoked)
+	rootCRL, err := crl(p.root, o.Issued, o.CRLNextUpdate, revoked)
 	if err != nil {
 		return nil, err
 	}
-	if slices.Contains(o.Revoked, nil) {
-		return nil, fmt.Errorf("a serial number to revoke is nil")
-	}
-	pckCRL, err := crl(ca, 1, o.Issued, o.CRLNextUpdate, o.Revoked)
+	pckCRL, err := crl(ca, o.Issued, o.CRLNextUpdate, o.Revoked)
 	if err != nil {
 		return nil, err
 	}

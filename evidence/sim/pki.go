@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"math/big"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -66,21 +67,25 @@ func (w *World) serial(label string) *big.Int {
 	return new(big.Int).SetBytes(b)
 }
 
-// issue signs a certificate for key; a nil issuer means key itself.
+// issue signs a certificate for key; a nil issuer means key itself. The signers
+// here need no randomness, so none is given.
 func issue(issuer *authority, t *x509.Certificate, key crypto.Signer) (*authority, error) {
 	spki, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
 		return nil, err
 	}
-	id := sha256.Sum256(spki)
-	t.SubjectKeyId = id[:20]
 	parent, by := t, key
 	if issuer != nil {
-		parent, by = issuer.cert, issuer.key
+		c := *issuer.cert
+		parent, by = &c, issuer.key
 	}
-	t.AuthorityKeyId = parent.SubjectKeyId
-	// The signers here ignore the randomness, but CreateCertificate wants to be
-	// given some where it makes a serial number, which it doesn't.
+	if t.BasicConstraintsValid {
+		id := sha256.Sum256(spki)
+		t.SubjectKeyId = id[:20]
+		t.AuthorityKeyId = parent.SubjectKeyId
+	} else { // an endorsement key of AMD's: their certificates have nothing of the kind
+		parent.SubjectKeyId = nil
+	}
 	der, err := x509.CreateCertificate(nil, t, parent, key.Public(), by)
 	if err != nil {
 		return nil, err
@@ -93,8 +98,14 @@ func issue(issuer *authority, t *x509.Certificate, key crypto.Signer) (*authorit
 }
 
 // crl signs a list of revoked serial numbers.
-func crl(issuer *authority, number int64, this, next time.Time, revoked []*big.Int) ([]byte, error) {
-	t := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: this, NextUpdate: next}
+func crl(issuer *authority, this, next time.Time, revoked []*big.Int) ([]byte, error) {
+	if slices.Contains(revoked, nil) {
+		return nil, errors.New("a serial number to revoke is nil")
+	}
+	t := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: this, NextUpdate: next}
+	if _, ok := issuer.key.(*rsaSigner); ok {
+		t.SignatureAlgorithm = x509.SHA384WithRSAPSS
+	}
 	for _, n := range revoked {
 		t.RevokedCertificateEntries = append(t.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: n, RevocationTime: this, ReasonCode: 1})
 	}

@@ -140,6 +140,10 @@ func (t *TEE) evidence(reportData [64]byte) (item evidence.Item, endorsements []
 		}
 		c, err := t.collateral()
 		return item, []evidence.Item{c}, err
+	case evidence.SNP:
+		item.MediaType = evidence.TypeSNP
+		item.Value, err = t.w.snp(reportData, t.o.SNP, t.o.Bare)
+		return item, nil, err
 	default:
 		return item, nil, fmt.Errorf("no simulated TEE is of kind %q; want tdx, sgx, sev-snp, nitro or cca", t.o.Kind)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/trustedmcp/tmcp/evidence"
 	"github.com/trustedmcp/tmcp/evidence/cmw"
 	"github.com/trustedmcp/tmcp/evidence/dcap"
+	"github.com/trustedmcp/tmcp/evidence/sevsnp"
 	"github.com/trustedmcp/tmcp/evidence/sim"
 	"github.com/trustedmcp/tmcp/evidence/vendor"
 	"github.com/trustedmcp/tmcp/protocol"
@@ -44,7 +45,7 @@ func attest(t *testing.T, tee *sim.TEE) (items, endorsements []evidence.Item) {
 }
 
 func verifiers() []evidence.Verifier {
-	return []evidence.Verifier{dcap.New(dcap.Options{})}
+	return []evidence.Verifier{dcap.New(dcap.Options{}), sevsnp.New(sevsnp.Options{})}
 }
 
 func verify(t *testing.T, i evidence.Item, trust *evidence.Trust) *evidence.Result {
@@ -67,7 +68,7 @@ func TestTEEsByOurVerifiers(t *testing.T) {
 	w := sim.Default()
 	now := time.Date(2026, 11, 21, 13, 0, 0, 0, time.UTC)
 	image := [32]byte{7}
-	for _, kind := range []evidence.Kind{evidence.TDX, evidence.SGX} {
+	for _, kind := range []evidence.Kind{evidence.TDX, evidence.SGX, evidence.SNP} {
 		t.Run(string(kind), func(t *testing.T) {
 			tee, err := w.TEE(sim.Options{Kind: kind, Image: image, Now: func() time.Time { return now }})
 			if err != nil {
