@@ -158,9 +158,9 @@ type Input struct {
 	// Alone says that the evidence is judged by itself, outside a key object: a
 	// GPU without a CPU is then possible, and its nonce is ReportData as it is.
 	Alone  bool
-	Config     []byte // configuration digest that is bound, or nil
-	Nonce      []byte // for the attestation result, or nil
-	Now        time.Time
+	Config []byte // configuration digest that is bound, or nil
+	Nonce  []byte // for the attestation result, or nil
+	Now    time.Time
 }
 
 // A Verdict is how an appraisal ended.

@@ -1,0 +1,3 @@
+package appraise
+
+func (r *Result) claims() ([]byte, error) { return nil, nil }
