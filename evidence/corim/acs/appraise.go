@@ -509,10 +509,9 @@ func (a *appraisal) augment() {
 			if done[i] || r.kind != series || a.mayChange(i, open, done) {
 				continue
 			}
-			done[i] = true
+			done[i], progress = true, true
 			j := slices.IndexFunc(r.conditions, func(c condition) bool { return a.holds(&c) })
 			if j >= 0 && a.append(r.additions[j]...) {
-				progress = true
 				break // what was added may let others hold, that come before the next series
 			}
 		}
