@@ -81,9 +81,14 @@ func Parse(token []byte) (*JWS, error) {
 	return t, nil
 }
 
+// CheckAny reports whether b is one JSON value that package jsonrpc accepts.
+func CheckAny(b []byte) error {
+	return jsonrpc.Check(b, jsonrpc.Limits{MaxBytes: MaxBytes, MaxDepth: MaxDepth})
+}
+
 // Check reports whether b is one JSON object that package jsonrpc accepts.
 func Check(b []byte) error {
-	if err := jsonrpc.Check(b, jsonrpc.Limits{MaxBytes: MaxBytes, MaxDepth: MaxDepth}); err != nil {
+	if err := CheckAny(b); err != nil {
 		return err
 	}
 	if jsontext.Value(b).Kind() != '{' {
