@@ -12,6 +12,7 @@ require (
 	github.com/rogpeppe/go-internal v1.16.0
 	github.com/santhosh-tekuri/jsonschema/v5 v5.3.1
 	github.com/spf13/cobra v1.10.2
+	github.com/veraison/corim v1.1.3-0.20260309101151-2fa49d7c02e3
 	github.com/veraison/go-cose v1.3.0
 	go.uber.org/goleak v1.3.0
 	go.yaml.in/yaml/v3 v3.0.6
@@ -21,6 +22,7 @@ require (
 )
 
 require (
+	fortio.org/safecast v1.0.0 // indirect
 	github.com/confidentsecurity/go-nvtrust v0.2.2 // indirect
 	github.com/davecgh/go-spew v1.1.1 // indirect
 	github.com/decred/dcrd/dcrec/secp256k1/v4 v4.4.0 // indirect
@@ -52,7 +54,6 @@ require (
 	github.com/valyala/fastjson v1.6.4 // indirect
 	github.com/veraison/ccatoken v1.3.1 // indirect
 	github.com/veraison/cmw v0.2.0 // indirect
-	github.com/veraison/corim v1.1.3-0.20260309101151-2fa49d7c02e3 // indirect
 	github.com/veraison/ear v1.1.3 // indirect
 	github.com/veraison/eat v0.0.0-20251105185612-2c0e43e22ea9 // indirect
 	github.com/veraison/psatoken v1.2.1-0.20240719122628-26fe500fd5d4 // indirect
