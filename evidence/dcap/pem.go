@@ -6,7 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/pem"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"time"
@@ -14,34 +14,56 @@ import (
 
 const maxChain = 4 // certificates; all chains of DCAP have two or three
 
-// splitPEM returns the DER of the certificates in text. The text must be as
-// [pem.Encode] writes it, block after block, so that no two texts carry the same
-// chain; only what follows the last block may be a newline and one NUL, as
-// quoting libraries write it.
+const pemBegin, pemEnd = "-----BEGIN CERTIFICATE-----\n", "\n-----END CERTIFICATE-----"
+
+// splitPEM returns the DER of the certificates in text. The text must be as RFC
+// 7468 has it written: blocks of lines of 64 characters that end in LF, one
+// after the other, so that no two texts carry the same chain. Only what follows
+// the last block may be a newline and one NUL, as quoting libraries write it.
 func splitPEM(text []byte) (ders [][]byte, err error) {
 	for {
-		b, _ := pem.Decode(text)
-		if b == nil || b.Type != "CERTIFICATE" || len(b.Headers) > 0 {
+		body, ok := bytes.CutPrefix(text, []byte(pemBegin))
+		n := bytes.Index(body, []byte(pemEnd))
+		if !ok || n < 0 {
 			return nil, errors.New("the certificate chain is not a sequence of PEM certificates")
 		}
-		ders = append(ders, b.Bytes)
-		if len(ders) > maxChain {
+		der, ok := unfold(body[:n])
+		if !ok {
+			return nil, errors.New("the certificate chain's PEM is not as usually written: want base64 in lines of 64 characters that end in LF")
+		}
+		if ders = append(ders, der); len(ders) > maxChain {
 			return nil, fmt.Errorf("the certificate chain has more than %d certificates", maxChain)
 		}
-		canonical := pem.EncodeToMemory(b)
-		rest, ok := bytes.CutPrefix(text, canonical[:len(canonical)-1])
-		if !ok {
-			return nil, errors.New("the certificate chain's PEM is not as usually written: want lines of 64 characters that end in LF")
-		}
-		switch string(rest) {
+		text = body[n+len(pemEnd):]
+		switch string(text) {
 		case "", "\n", "\x00", "\n\x00":
 			return ders, nil
 		}
-		if rest[0] != '\n' {
+		if text[0] != '\n' {
 			return nil, errors.New("the certificate chain's PEM has something else between or after its blocks")
 		}
-		text = rest[1:]
+		text = text[1:]
 	}
+}
+
+// unfold decodes the lines of a PEM block.
+func unfold(lines []byte) (der []byte, ok bool) {
+	if len(lines) > 64<<10 {
+		return nil, false
+	}
+	b64 := make([]byte, 0, len(lines))
+	for len(lines) > 65 {
+		if lines[64] != '\n' {
+			return nil, false
+		}
+		b64 = append(b64, lines[:64]...)
+		lines = lines[65:]
+	}
+	if b64 = append(b64, lines...); len(lines) > 64 || bytes.ContainsAny(b64, "\r\n") {
+		return nil, false
+	}
+	n, err := base64.StdEncoding.Strict().Decode(b64, b64)
+	return b64[:n], err == nil
 }
 
 // normalPEM makes text of collateral, which nobody signs, fit for [splitPEM]:
