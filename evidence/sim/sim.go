@@ -91,7 +91,7 @@ func Other() *World {
 // worlds other than [Default] and [Other].
 func (w *World) Simulator(kinds ...evidence.Kind) *evidence.Simulator {
 	if len(kinds) == 0 {
-		kinds = []evidence.Kind{evidence.TDX, evidence.SNP}
+		kinds = []evidence.Kind{evidence.TDX, evidence.SNP, evidence.Nitro, evidence.NVIDIA, evidence.CCA}
 	}
 	var a evidence.Anchors
 	for _, k := range kinds {

@@ -2,14 +2,13 @@ package sim
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/trustedmcp/tmcp/evidence"
 	"github.com/trustedmcp/tmcp/evidence/cmw"
-	"github.com/trustedmcp/tmcp/internal/dcbor"
+	"github.com/trustedmcp/tmcp/evidence/nvidia"
 	"github.com/trustedmcp/tmcp/protocol"
 )
 
@@ -104,24 +103,13 @@ func (t *TEE) Attest(ctx context.Context, reportData [protocol.ReportDataSize]by
 	for i := range t.o.GPUs {
 		gpu := t.o.GPU
 		gpu.Name = fmt.Sprintf("%s gpu %d", t.o.Name, i)
-		report, err := t.w.NVIDIAReport(gpuNonce(reportData, i), gpu)
+		report, err := t.w.NVIDIAReport(nvidia.GPUNonce(reportData[:], i), gpu)
 		if err != nil {
 			return nil, fmt.Errorf("the simulated GPU %d: %w", i, err)
 		}
 		entries = append(entries, cmw.Entry{Label: cmw.TextLabel(fmt.Sprintf("gpu-%d", i)), CMW: record(evidence.Item{MediaType: evidence.TypeNVIDIA, Value: report}, cmw.Evidence)})
 	}
 	return cmw.NewCollection(CollectionType, entries...).Encode()
-}
-
-// gpuNonce is the nonce that binds the evidence of GPU number index to the
-// report data of the CPU's (RFC 9999 section 8.2):
-//
-//	SHA-256( dCBOR [ "org.trustedmcp/trust v1 gpu nonce", report data, index ] )
-func gpuNonce(reportData [64]byte, index int) [32]byte {
-	b := dcbor.AppendArray(nil, 3)
-	b = dcbor.AppendText(b, "org.trustedmcp/trust v1 gpu nonce")
-	b = dcbor.AppendBytes(b, reportData[:])
-	return sha256.Sum256(dcbor.AppendInt(b, int64(index)))
 }
 
 // evidence is that of the CPU, with what is stapled to it.
@@ -143,6 +131,16 @@ func (t *TEE) evidence(reportData [64]byte) (item evidence.Item, endorsements []
 	case evidence.SNP:
 		item.MediaType = evidence.TypeSNP
 		item.Value, err = t.w.snp(reportData, t.o.SNP, t.o.Bare)
+		return item, nil, err
+	case evidence.Nitro:
+		o := t.o.Nitro
+		o.Time = first(o.Time, t.o.Now().UTC())
+		item.MediaType = evidence.TypeNitro
+		item.Value, err = t.w.NitroDocument(reportData, o)
+		return item, nil, err
+	case evidence.CCA:
+		item.MediaType = evidence.TypeCCA
+		item.Value, err = t.w.CCAToken(reportData, t.o.CCA)
 		return item, nil, err
 	default:
 		return item, nil, fmt.Errorf("no simulated TEE is of kind %q; want tdx, sgx, sev-snp, nitro or cca", t.o.Kind)

@@ -8,6 +8,8 @@ import (
 	"github.com/trustedmcp/tmcp/evidence"
 	"github.com/trustedmcp/tmcp/evidence/cmw"
 	"github.com/trustedmcp/tmcp/evidence/dcap"
+	"github.com/trustedmcp/tmcp/evidence/nitro"
+	"github.com/trustedmcp/tmcp/evidence/nvidia"
 	"github.com/trustedmcp/tmcp/evidence/sevsnp"
 	"github.com/trustedmcp/tmcp/evidence/sim"
 	"github.com/trustedmcp/tmcp/evidence/vendor"
@@ -45,7 +47,7 @@ func attest(t *testing.T, tee *sim.TEE) (items, endorsements []evidence.Item) {
 }
 
 func verifiers() []evidence.Verifier {
-	return []evidence.Verifier{dcap.New(dcap.Options{}), sevsnp.New(sevsnp.Options{})}
+	return []evidence.Verifier{dcap.New(dcap.Options{}), sevsnp.New(sevsnp.Options{}), nitro.New(nitro.Options{}), new(nvidia.Verifier)}
 }
 
 func verify(t *testing.T, i evidence.Item, trust *evidence.Trust) *evidence.Result {
@@ -68,9 +70,9 @@ func TestTEEsByOurVerifiers(t *testing.T) {
 	w := sim.Default()
 	now := time.Date(2026, 11, 21, 13, 0, 0, 0, time.UTC)
 	image := [32]byte{7}
-	for _, kind := range []evidence.Kind{evidence.TDX, evidence.SGX, evidence.SNP} {
+	for _, kind := range []evidence.Kind{evidence.TDX, evidence.SGX, evidence.SNP, evidence.Nitro} {
 		t.Run(string(kind), func(t *testing.T) {
-			tee, err := w.TEE(sim.Options{Kind: kind, Image: image, Now: func() time.Time { return now }})
+			tee, err := w.TEE(sim.Options{Kind: kind, Image: image, GPUs: 2, Now: func() time.Time { return now }})
 			if err != nil {
 				t.Fatal(err)
 			}
