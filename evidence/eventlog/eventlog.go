@@ -10,7 +10,6 @@ import (
 	"bytes"
 	"crypto/sha512"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 )
@@ -205,14 +204,14 @@ func (l *Log) CheckRTMRs(rtmr [4][]byte) (open []int, err error) {
 	return open, nil
 }
 
-// Digests lists the measured events of RTMR0 to RTMR3 in their order, as
-// "rtmr1 80000003 <SHA-384>": register, event type, digest, the latter two in
-// hexadecimal digits.
+// Digests lists the measured events of RTMR0 to RTMR3 in their order, as "rtmr1
+// <SHA-384 in hexadecimal digits>". Types and data of events are not among them:
+// registers do not prove those.
 func (l *Log) Digests() []string {
 	var out []string
 	for _, e := range l.Events {
 		if d := e.Digests[SHA384]; d != nil && e.Type != NoAction && e.Register >= 1 && e.Register <= 4 {
-			out = append(out, fmt.Sprintf("rtmr%d %08x %s", e.Register-1, e.Type, hex.EncodeToString(d)))
+			out = append(out, fmt.Sprintf("rtmr%d %x", e.Register-1, d))
 		}
 	}
 	return out
