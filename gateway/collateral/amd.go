@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/trustedmcp/tmcp/evidence"
+	"github.com/trustedmcp/tmcp/evidence/sevsnp"
 )
 
 // An AMDPlatform is what a VCEK certificate is looked up by.
@@ -37,17 +38,7 @@ func ParseReport(report []byte, product string) (AMDPlatform, error) {
 		return p, fmt.Errorf("%w: SNP report version %d, want 2 to 5", ErrUnknown, version)
 	}
 	if version >= 3 {
-		family, model := report[0x188], report[0x189]
-		told := ""
-		switch {
-		case family == 0x19 && model <= 0x0f:
-			told = "Milan"
-		case family == 0x19 && (model>>4 == 1 || model>>4 == 0xa):
-			told = "Genoa"
-		case family == 0x1a && model <= 0x1f:
-			told = "Turin"
-		}
-		if told != "" {
+		if told := sevsnp.Product(report[0x188], report[0x189]); told != "" {
 			p.Product = told
 		}
 	}
@@ -78,13 +69,11 @@ func (f *Fetcher) AMD(ctx context.Context, p AMDPlatform) ([]evidence.Item, erro
 	base := f.cfg.KDS + "/" + key + "/v1/" + p.Product + "/"
 	var out bytes.Buffer
 	if !p.VLEK {
-		// Milan, Genoa: boot loader, TEE, 4 reserved, SNP, microcode. Turin: FMC,
-		// boot loader, TEE, SNP, 3 reserved, microcode; and a short id.
-		id, t := p.ChipID[:], p.TCB
-		q := fmt.Sprintf("blSPL=%d&teeSPL=%d&snpSPL=%d&ucodeSPL=%d", t[0], t[1], t[6], t[7])
-		if p.Product == "Turin" {
+		id, t := p.ChipID[:], sevsnp.DecodeTCB(p.Product, p.TCB)
+		q := fmt.Sprintf("blSPL=%d&teeSPL=%d&snpSPL=%d&ucodeSPL=%d", t.Bootloader, t.TEE, t.SNP, t.Microcode)
+		if p.Product == sevsnp.Turin { // whose ids are short
 			id = id[:8]
-			q = fmt.Sprintf("fmcSPL=%d&blSPL=%d&teeSPL=%d&snpSPL=%d&ucodeSPL=%d", t[0], t[1], t[2], t[3], t[7])
+			q = fmt.Sprintf("fmcSPL=%d&%s", t.FMC, q)
 		}
 		e, err := f.get(ctx, base+hex.EncodeToString(id)+"?"+q, kind{accept: "application/pkix-cert", check: checkCert, fixed: true, slow: true})
 		if errors.Is(err, ErrNotFound) {

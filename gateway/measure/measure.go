@@ -1,23 +1,27 @@
 // Package measure computes reference values: what the evidence of a build will
 // say, from the build itself. [EIF] measures a Nitro enclave's image file,
 // [SIGSTRUCT] reads an SGX enclave's signature, [SNP] the launch of an SEV-SNP
-// guest, [EventLog] the RTMRs of a TDX guest that booted, and [Parse] takes
-// values that other tools computed.
+// guest, [EventLog] the RTMRs of a TDX guest that booted, [Simulated] an image for
+// simulated TEEs, and [Parse] takes values that other tools computed.
 //
 // The values have the names of the claims that verifiers make (spec chapter
 // "Evidence"), and go into a CoRIM by package corim.
 package measure
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/trustedmcp/tmcp/evidence"
+	"github.com/trustedmcp/tmcp/evidence/eventlog"
+	"github.com/trustedmcp/tmcp/evidence/sim"
 )
 
 // A Reference is a set of reference values for one kind of TEE.
@@ -73,6 +77,8 @@ var forms = map[string]form{
 	"cca.implid": 32, "cca.rim": anyBytes, "cca.rem0": anyBytes, "cca.rem1": anyBytes, "cca.rem2": anyBytes, "cca.rem3": anyBytes,
 	"cca.rpv": 64, "cca.config": anyBytes,
 	"nvidia.driver": text, "nvidia.vbios": text, "nvidia.arch": text, "nvidia.fwid": anyBytes,
+	// These choose the environment of the others.
+	"snp.signingkey": text, "cca.hashalg": text,
 }
 
 // kinds of TEE by the first part of a claim's name.
@@ -153,3 +159,41 @@ func Format(v any) string {
 }
 
 var errShort = errors.New("the file breaks off")
+
+// Simulated are the measurements of an image that a simulated TEE runs (package
+// sim): they depend on the image's SHA-256 only.
+func Simulated(kind evidence.Kind, image io.Reader) (*Reference, error) {
+	h := sha256.New()
+	if _, err := io.Copy(h, image); err != nil {
+		return nil, err
+	}
+	ref := &Reference{Kind: kind, Values: map[string]any{}}
+	for name, v := range sim.Measurements(kind, [32]byte(h.Sum(nil))) {
+		ref.Values[name] = v
+	}
+	if len(ref.Values) == 0 {
+		return nil, fmt.Errorf("TEE %q: want tdx, sgx, sev-snp, nitro or cca", kind)
+	}
+	return ref, nil
+}
+
+// EventLog replays the event log of a TDX guest (CCEL) into RTMRs. They are what
+// that guest booted, no more: rely on them only if you do on the machine that
+// the log is from. MRTD, which the log does not cover, is not computed.
+func EventLog(log []byte) (*Reference, error) {
+	l, err := eventlog.Parse(log)
+	if err != nil {
+		return nil, err
+	}
+	ref := &Reference{Kind: evidence.TDX, Values: map[string]any{}}
+	for i, v := range l.Replay() {
+		if i >= 1 && i <= 4 { // as UEFI counts: 0 is MRTD
+			ref.Values[fmt.Sprintf("tdx.rtmr%d", i-1)] = v
+		}
+	}
+	if len(ref.Values) == 0 {
+		return nil, errors.New("the event log extends no RTMR")
+	}
+	ref.Notes = append(ref.Notes, "RTMRs are of the machine that the log is from; tdx.mrtd is not among them")
+	return ref, nil
+}
