@@ -221,8 +221,12 @@ func TestAttest(t *testing.T) {
 			}
 			// TMCP-21.2-4: the CMW forms bind role, identity and time too; quotes alone don't.
 			for name, other := range map[string]func() (protocol.Evidence, error){
-				"role":     func() (protocol.Evidence, error) { return s.Evidence(protocol.RoleClient, "https://example.com/mcp", start) },
-				"identity": func() (protocol.Evidence, error) { return s.Evidence(protocol.RoleServer, "https://example.org/mcp", start) },
+				"role": func() (protocol.Evidence, error) {
+					return s.Evidence(protocol.RoleClient, "https://example.com/mcp", start)
+				},
+				"identity": func() (protocol.Evidence, error) {
+					return s.Evidence(protocol.RoleServer, "https://example.org/mcp", start)
+				},
 			} {
 				if o, err := other(); err != nil || (o.ReportData == bound) == s.Bound() {
 					t.Errorf("another %s: same report data = %v, bound = %v (%v)", name, o.ReportData == bound, s.Bound(), err)

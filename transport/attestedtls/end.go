@@ -61,7 +61,7 @@ type attestedKey struct {
 
 func newEnd(role protocol.Role, cfg Config) (*end, error) {
 	e := &end{role: role, own: cfg.Own, peer: cfg.Peer, timeout: orDefault(cfg.Timeout, defaultTimeout)}
-	now := func() time.Time { return time.Now() }
+	now := time.Now
 	if e.peer != nil || role == protocol.RoleClient {
 		if err := e.peer.check(other(role)); err != nil {
 			return nil, err
