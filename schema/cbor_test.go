@@ -127,7 +127,7 @@ func cborCases() []cborCase {
 	add("key-claims", "nonce long", claim(u(10), b(65)), "/10")
 	add("key-claims", "profile URI", claim(u(265), s("tag:x")), "/265")
 	add("key-claims", "role", claim(i(-70000), u(3)), "/-70000")
-	add("key-claims", "no keys", claim(i(-70001), a()), "/-70001")
+	add("key-claims", "no keys, as of a client", claim(i(-70001), a()), "ok")
 	add("key-claims", "key of three parts", claim(i(-70001), a(a(u(1), b(1), b(1)))), "/-70001/0")
 	add("key-claims", "key suite is text", claim(i(-70001), a(a(s("1"), b(1)))), "/-70001/0/0")
 	add("key-claims", "profile is a number", claim(i(-70002), u(1)), "/-70002")
@@ -136,6 +136,12 @@ func cborCases() []cborCase {
 	add("key-claims", "policy digest is text", claim(i(-70005), s("x")), "/-70005")
 	add("key-claims", "identity key without kty", claim(i(-70006), m(i(-1), u(6))), "/-70006/1")
 	add("key-claims", "attested key is bytes", claim(i(-70007), b(32)), "/-70007")
+	add("key-claims", "made at a time", m(append(slices.Clone(claims), i(-70008), a(u(1), u(5)), i(-70009), b(32))...), "ok")
+	add("key-claims", "made for a nonce", m(append(slices.Clone(claims), i(-70008), a(u(2), b(8)))...), "ok")
+	add("key-claims", "made in an epoch", m(append(slices.Clone(claims), i(-70008), a(u(3), b(1)))...), "ok")
+	add("key-claims", "freshness of a kind unknown", m(append(slices.Clone(claims), i(-70008), a(u(4), b(8)))...), "/-70008/0")
+	add("key-claims", "short nonce of evidence", m(append(slices.Clone(claims), i(-70008), a(u(2), b(7)))...), "/-70008/1")
+	add("key-claims", "configuration digest short", m(append(slices.Clone(claims), i(-70009), b(31))...), "/-70009")
 	add("key-claims", "text key", m(append(slices.Clone(claims), s("x"), u(1))...), "/x")
 
 	// Settings.

@@ -35,13 +35,15 @@ var (
 		{key: 265, required: true, s: texts("tag:trustedmcp.org,2026:key-1")},
 		{key: 299, s: anyItem},
 		{key: -70000, required: true, s: integers(1, 2)},
-		{key: -70001, required: true, s: list(1, maxCBOR, tuple([]shape{unsigned, octets}))},
+		{key: -70001, required: true, s: list(0, maxCBOR, tuple([]shape{unsigned, octets}))},
 		{key: -70002, required: true, s: text},
 		{key: -70003, required: true, s: digest},
 		{key: -70004, s: digest},
 		{key: -70005, s: digest},
 		{key: -70006, s: coseKey},
 		{key: -70007, s: coseKey},
+		{key: -70008, s: freshness},
+		{key: -70009, s: digest},
 	}, mUint, mNint)
 
 	names = list(1, maxCBOR, text)
@@ -74,8 +76,20 @@ var (
 		{key: 7, s: text},
 		{key: 8, s: tuple([]shape{ctxID, sequence, unsigned})},
 		{key: 9, s: isTrue},
+		{key: 10, s: size(1, 4096)},
 	}, mUint)
 )
+
+// freshness is one of three kinds of evidence's.
+func freshness(c *cborWalk, r *dcbor.Reader, path string) {
+	kinds := map[uint64]shape{1: tuple([]shape{integers(1), unsigned}), 2: tuple([]shape{integers(2), size(8, 64)})}
+	_, first := look(r, 0)
+	if s, ok := kinds[first]; ok {
+		s(c, r, path)
+		return
+	}
+	tuple([]shape{integers(3), size(1, 64)})(c, r, path)
+}
 
 // keyObject is #6.98 of a COSE_Sign.
 func keyObject(c *cborWalk, r *dcbor.Reader, path string) {
