@@ -165,6 +165,7 @@ var refusedCBOR = []struct{ name, hex string }{
 	{"nonce of text", "a1 0a68 6162636465666768"},
 	{"ueid of 6 bytes", "a1 190100 46010203040506"},
 	{"ueid of 34 bytes", "a1 190100 5822" + strings.Repeat("01", 34)},
+	{"sueids empty", "a1 190101 a0"},
 	{"oemid of 4 bytes", "a1 190102 4401020304"},
 	{"hwmodel empty", "a1 190103 40"},
 	{"hwversion of three", "a1 190104 83 6131 01 01"},
@@ -188,6 +189,7 @@ var refusedCBOR = []struct{ name, hex string }{
 	{"exp tagged", "a1 04 c1 1a65000000"},
 	{"exp beyond 9999", "a1 04 1b0000003afff44180"},
 	{"issuer of bytes", "a1 01 4161"},
+	{"issuer empty", "a1 01 60"},
 	{"uptime negative", "a1 190105 20"},
 	{"empty name", "a1 60 01"},
 }

@@ -102,7 +102,11 @@ func simple(key int64, name string, read func(*decoder, value, *Claims), write f
 }
 
 func readText(at func(*Claims) *string) func(*decoder, value, *Claims) {
-	return func(d *decoder, v value, c *Claims) { *at(c) = d.text(v) }
+	return func(d *decoder, v value, c *Claims) {
+		if *at(c) = d.text(v); *at(c) == "" {
+			d.fail("an empty text; leave the claim out")
+		}
+	}
 }
 
 func writeText(of func(*Claims) string) func(encoder, *Claims) []byte {
@@ -239,6 +243,9 @@ func readSUEIDs(d *decoder, v value, c *Claims) {
 		}
 		c.SUEIDs[l.Name] = d.octets(v, 7, 33)
 	})
+	if len(c.SUEIDs) == 0 {
+		d.fail("no sueid; at least one is required")
+	}
 }
 
 func writeSUEIDs(e encoder, c *Claims) []byte {
