@@ -7,13 +7,10 @@ import (
 	"time"
 
 	"github.com/trustedmcp/tmcp/evidence"
-	"github.com/trustedmcp/tmcp/evidence/cmw"
+	"github.com/trustedmcp/tmcp/evidence/internal/bundle"
 	"github.com/trustedmcp/tmcp/evidence/nvidia"
 	"github.com/trustedmcp/tmcp/protocol"
 )
-
-// CollectionType is the type of the CMW collections that a [TEE] makes.
-const CollectionType = "tag:trustedmcp.org,2026:evidence-1"
 
 // MaxGPUs is how many GPUs a [TEE] may have.
 const MaxGPUs = 8
@@ -91,15 +88,7 @@ func (t *TEE) Attest(ctx context.Context, reportData [protocol.ReportDataSize]by
 	if err != nil {
 		return nil, fmt.Errorf("the simulated TEE: %w", err)
 	}
-	record := func(i evidence.Item, ind cmw.Ind) *cmw.CMW { return cmw.NewRecord(i.MediaType, i.Value, ind) }
-	cpu := record(item, cmw.Evidence)
-	if len(endorsements) == 0 && t.o.GPUs == 0 {
-		return cpu.Encode()
-	}
-	entries := []cmw.Entry{{Label: cmw.TextLabel("cpu"), CMW: cpu}}
-	for i, e := range endorsements {
-		entries = append(entries, cmw.Entry{Label: cmw.TextLabel(fmt.Sprintf("cpu-endorsements-%d", i)), CMW: record(e, cmw.Endorsements)})
-	}
+	var gpus []evidence.Item
 	for i := range t.o.GPUs {
 		gpu := t.o.GPU
 		gpu.Name = fmt.Sprintf("%s gpu %d", t.o.Name, i)
@@ -107,9 +96,9 @@ func (t *TEE) Attest(ctx context.Context, reportData [protocol.ReportDataSize]by
 		if err != nil {
 			return nil, fmt.Errorf("the simulated GPU %d: %w", i, err)
 		}
-		entries = append(entries, cmw.Entry{Label: cmw.TextLabel(fmt.Sprintf("gpu-%d", i)), CMW: record(evidence.Item{MediaType: evidence.TypeNVIDIA, Value: report}, cmw.Evidence)})
+		gpus = append(gpus, evidence.Item{MediaType: evidence.TypeNVIDIA, Value: report})
 	}
-	return cmw.NewCollection(CollectionType, entries...).Encode()
+	return bundle.Encode(item, endorsements, gpus)
 }
 
 // evidence is that of the CPU, with what is stapled to it.
