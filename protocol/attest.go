@@ -50,7 +50,7 @@ type Evidence struct {
 
 // An Appraisal is what an [Appraiser] found acceptable.
 type Appraisal struct {
-	Result    []byte    // the attestation result, an EAR, as JWT or CWT; may be nil
+	Result    []byte    // the attestation result: an EAR as JWT or CWT, or its claims-set in CBOR; may be nil
 	Policy    Digest    // of the policy that decided
 	Expires   time.Time // when it must be made anew; zero: as long as the key object
 	Simulated bool      // the TEE is a simulation, and proves nothing

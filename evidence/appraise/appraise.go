@@ -10,7 +10,6 @@ package appraise
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -486,15 +485,10 @@ func (a *Appraiser) Appraise(_ context.Context, e protocol.Evidence) (*protocol.
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	result, err := r.claims()
+	result, err := r.EAR().EncodeCBOR()
 	if err != nil {
 		return nil, err
 	}
 	summary, _, _ := strings.Cut(r.Explanation(), "\n")
 	return &protocol.Appraisal{Result: result, Policy: r.Policy.Digest(), Expires: r.Expires, Simulated: r.Simulated, Summary: summary}, nil
-}
-
-// PolicyID is the name of a policy digest in attestation results.
-func PolicyID(d protocol.Digest) string {
-	return fmt.Sprintf("tag:trustedmcp.org,2026:policy:sha-256:%x", d[:sha256.Size])
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/trustedmcp/tmcp/evidence/appraise"
 	"github.com/trustedmcp/tmcp/evidence/cmw"
 	"github.com/trustedmcp/tmcp/evidence/dcap"
+	"github.com/trustedmcp/tmcp/evidence/ear"
 	"github.com/trustedmcp/tmcp/evidence/sim"
 	"github.com/trustedmcp/tmcp/evidence/vendor"
 	"github.com/trustedmcp/tmcp/protocol"
@@ -314,4 +315,44 @@ func TestAppraiseKeyObject(t *testing.T) {
 	if _, err = protocol.VerifyKeyObject(object, want); !protocol.IsReason(err, protocol.EvidenceRefused) || !strings.Contains(err.Error(), "policy-config") {
 		t.Errorf("%v", err)
 	}
+}
+
+func TestEAR(t *testing.T) {
+	good := evaluate(t, rules(func(r *appraise.Rules) { r.Claims = map[string][]string{"tdx.mrtd": {show(mrtd(t))}} }), sim.Options{})
+	accepted(t, good)
+	e := good.EAR()
+	a := e.Submods["cpu"]
+	if a == nil || a.Status != ear.Warning || a.Vector[ear.Hardware] != ear.UnsafeHardware || a.Vector[ear.Executables] != ear.ApprovedRuntime {
+		t.Errorf("a simulated TEE: %+v", a)
+	}
+	if d, ok := ear.PolicyDigest(a.Policies[0]); !ok || d != [32]byte(good.Policy.Digest()) {
+		t.Errorf("policies %v", a.Policies)
+	}
+	again, err := ear.ParseCBOR(must(e.EncodeCBOR()))
+	if err != nil || again.Submods["cpu"].Extension.Kind != evidence.TDX || !again.Submods["cpu"].Extension.Simulated {
+		t.Errorf("%v", err)
+	}
+	for name, r := range map[string]*appraise.Result{
+		"binding": newAppraiser(t, rules(nil), nil).Evaluate(appraise.Input{CMW: attest(t, sim.Options{}, data), ReportData: make([]byte, 64), Now: now}),
+		"policy":  evaluate(t, rules(func(r *appraise.Rules) { r.GPU = true }), sim.Options{}),
+		"debug":   evaluate(t, rules(nil), sim.Options{Debug: true}),
+		"junk":    newAppraiser(t, rules(nil), nil).Evaluate(appraise.Input{CMW: []byte("junk"), ReportData: data, Now: now}),
+		"genuine": newAppraiser(t, appraise.Strict(), nil).Evaluate(appraise.Input{CMW: attest(t, sim.Options{}, data), ReportData: data, Now: now}),
+	} {
+		e := r.EAR()
+		if e.Overall() != ear.Contraindicated || r.Verdict != appraise.Refused {
+			t.Errorf("%s: %s, status %v", name, r.Verdict, e.Overall())
+		}
+		if _, err := e.EncodeJSON(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func mrtd(t *testing.T) []byte {
+	m := sim.Measurements(evidence.TDX, image)["tdx.mrtd"]
+	if m == nil {
+		t.Fatal("no MRTD is simulated")
+	}
+	return m
 }

@@ -1,3 +1,139 @@
 package appraise
 
-func (r *Result) claims() ([]byte, error) { return nil, nil }
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/trustedmcp/tmcp/evidence"
+	"github.com/trustedmcp/tmcp/evidence/ear"
+)
+
+// EAR is the result as an EAT attestation result, one submodule for each device,
+// named by its label, or "cpu". Sign it with its methods, or hand it to whoever
+// asked in this process as it is.
+//
+// TMCP-19.4-1: A verifier MUST name the policy that decided by its digest in each attestation
+// result.
+func (r *Result) EAR() *ear.Result {
+	e := &ear.Result{IssuedAt: r.Made.Truncate(time.Second), Nonce: r.Nonce, Submods: map[string]*ear.Appraisal{},
+		Verifier: ear.VerifierID{Developer: r.developer, Build: r.build}}
+	if r.Expires.After(r.Made) {
+		e.Expires = r.Expires.Truncate(time.Second)
+	}
+	policy := ear.PolicyID(r.Policy.Digest())
+	for i := range r.Devices {
+		d := &r.Devices[i]
+		label := or(d.Label, "cpu")
+		v := r.vector(d)
+		a := &ear.Appraisal{Vector: &v, Policies: []string{policy}, Extension: r.extension(d)}
+		a.Derive()
+		// TMCP-19.5-1: A verifier MUST NOT give a status of affirming to evidence that failed a
+		// check, nor to a simulated TEE.
+		if r.Verdict != Accepted {
+			a.Status = ear.Contraindicated
+		}
+		e.Submods[label] = a
+	}
+	if len(e.Submods) == 0 { // nothing could be read
+		v := ear.Vector{}
+		for i := range v {
+			v[i] = ear.CryptoFailed
+		}
+		e.Submods["cpu"] = &ear.Appraisal{Vector: &v, Policies: []string{policy}, Status: ear.Contraindicated, Extension: &ear.Extension{Checks: r.Checks}}
+	}
+	return e
+}
+
+func (r *Result) extension(d *Device) *ear.Extension {
+	x := &ear.Extension{Kind: d.Kind, TCB: d.TCB, Checks: r.checksOf(d), NotAfter: r.Expires.Truncate(time.Second)}
+	if c := d.Claims; c != nil {
+		x.ReportData, x.Platform, x.Debug, x.Simulated = c.ReportData, c.Platform, c.Debug, c.Simulated
+	}
+	return x
+}
+
+// checksOf are a device's own checks and the policy's of it.
+func (r *Result) checksOf(d *Device) evidence.Checks {
+	c := slices.Clone(d.Checks)
+	for _, k := range r.Checks {
+		if strings.HasPrefix(k.Name, "policy-") && (len(r.Devices) == 1 || strings.HasSuffix(k.Name, "-"+d.Label) || !r.namesDevice(k.Name)) {
+			c = append(c, k)
+		}
+	}
+	return c
+}
+
+func (r *Result) namesDevice(check string) bool {
+	return slices.ContainsFunc(r.Devices, func(d Device) bool { return strings.HasSuffix(check, "-"+d.Label) })
+}
+
+// vector is what the checks come to in AR4SI's terms.
+func (r *Result) vector(d *Device) (v ear.Vector) {
+	c := d.Claims
+	if c == nil {
+		for i := range v {
+			v[i] = ear.CryptoFailed
+		}
+		return v
+	}
+	checks := r.checksOf(d)
+	failed := func(prefixes ...string) bool {
+		return slices.ContainsFunc(checks.Failed(), func(k evidence.Check) bool {
+			return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(k.Name, p) })
+		})
+	}
+	passed := func(prefix string) bool {
+		return slices.ContainsFunc(checks, func(k evidence.Check) bool {
+			return k.Outcome == evidence.Pass && strings.HasPrefix(k.Name, prefix)
+		})
+	}
+
+	switch {
+	case failed("binding", "policy-platform"):
+		v[ear.InstanceIdentity] = ear.UntrustworthyInstance
+	case passed("policy-platform"):
+		v[ear.InstanceIdentity] = ear.TrustworthyInstance
+	}
+
+	switch {
+	case failed("debug", "policy-debug", "policy-config"):
+		v[ear.Configuration] = ear.UnsupportableConfig
+	case c.Debug:
+		v[ear.Configuration] = ear.UnsafeConfig
+	case d.TCB != nil && (d.TCB.Status == evidence.ConfigurationNeeded || d.TCB.Status == evidence.ConfigurationAndSWHardeningNeeded || d.TCB.Status == evidence.OutOfDateConfigurationNeeded):
+		v[ear.Configuration] = ear.UnavailableConfig
+	case passed("policy-config"):
+		v[ear.Configuration] = ear.ApprovedConfig
+	}
+
+	ref := d.References
+	switch {
+	case failed("policy-reference-values", "policy-claim-"):
+		v[ear.Executables] = ear.ContraindicatedRuntime
+	case ref != nil && ref.Known && ref.Matched, passed("policy-claim-"):
+		v[ear.Executables] = ear.ApprovedRuntime
+	default:
+		v[ear.Executables] = ear.UnrecognizedRuntime
+	}
+
+	own := slices.DeleteFunc(d.Checks.Failed(), func(k evidence.Check) bool { return k.Name == "binding" || k.Name == "debug" })
+	switch {
+	case failed("genuine"):
+		v[ear.Hardware] = ear.UnrecognizedHardware
+	case len(own) > 0 || failed("policy-tcb", "policy-tee"):
+		v[ear.Hardware] = ear.ContraindicatedHardware
+	case c.Simulated || d.TCB != nil && d.TCB.Status != "" && d.TCB.Status != evidence.UpToDate:
+		v[ear.Hardware] = ear.UnsafeHardware
+	default:
+		v[ear.Hardware] = ear.GenuineHardware
+	}
+
+	switch {
+	case c.Debug:
+		v[ear.RuntimeOpaque] = ear.VisibleMemory
+	case d.Kind == evidence.TDX || d.Kind == evidence.SGX || d.Kind == evidence.SNP:
+		v[ear.RuntimeOpaque] = ear.EncryptedMemory
+	}
+	return v
+}

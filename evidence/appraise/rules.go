@@ -170,6 +170,9 @@ func NewRules(r Rules) (*RulesPolicy, error) {
 	return &RulesPolicy{r, sha256.Sum256(e)}, nil
 }
 
+// Rules are what the policy was made of. They must not be changed.
+func (p *RulesPolicy) Rules() Rules { return p.rules }
+
 // Name is the policy's own.
 func (p *RulesPolicy) Name() string { return p.rules.Name }
 
