@@ -23,7 +23,7 @@ require (
 
 require (
 	fortio.org/safecast v1.0.0 // indirect
-	github.com/confidentsecurity/go-nvtrust v0.2.2 // indirect
+	github.com/confidentsecurity/go-nvtrust v0.2.2
 	github.com/davecgh/go-spew v1.1.1 // indirect
 	github.com/decred/dcrd/dcrec/secp256k1/v4 v4.4.0 // indirect
 	github.com/goccy/go-json v0.10.3 // indirect
@@ -53,11 +53,11 @@ require (
 	github.com/spf13/pflag v1.0.9 // indirect
 	github.com/stretchr/testify v1.11.1 // indirect
 	github.com/valyala/fastjson v1.6.4 // indirect
-	github.com/veraison/ccatoken v1.3.1 // indirect
+	github.com/veraison/ccatoken v1.3.1
 	github.com/veraison/cmw v0.2.0 // indirect
 	github.com/veraison/ear v1.1.3 // indirect
 	github.com/veraison/eat v0.0.0-20251105185612-2c0e43e22ea9 // indirect
-	github.com/veraison/psatoken v1.2.1-0.20240719122628-26fe500fd5d4 // indirect
+	github.com/veraison/psatoken v1.2.1-0.20240719122628-26fe500fd5d4
 	github.com/veraison/swid v1.1.1-0.20251003121634-fd1f7f1e1897 // indirect
 	github.com/x448/float16 v0.8.4 // indirect
 	github.com/yosida95/uritemplate/v3 v3.0.2 // indirect

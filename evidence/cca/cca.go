@@ -20,9 +20,19 @@ import (
 	"github.com/trustedmcp/tmcp/evidence/internal/seal"
 )
 
-// A Verifier verifies evidence of type evidence.TypeCCA. The zero value is ready
-// for use.
-type Verifier struct{}
+// Options are what a policy decides. The zero value is for production.
+type Options struct {
+	// AllowDebug warns of a platform whose lifecycle is not "secured", where it is
+	// a failure otherwise.
+	AllowDebug bool
+}
+
+// A Verifier verifies evidence of type evidence.TypeCCA. The zero value is that
+// of New(Options{}).
+type Verifier struct{ o Options }
+
+// New returns a verifier.
+func New(o Options) *Verifier { return &Verifier{o} }
 
 var _ evidence.Verifier = (*Verifier)(nil)
 
@@ -31,15 +41,14 @@ func (*Verifier) MediaTypes() []string { return []string{evidence.TypeCCA} }
 
 // Verify makes the checks token-format, platform-signature, realm-binding,
 // realm-signature and platform-lifecycle. The first four must pass for there to
-// be claims. A platform whose lifecycle is not "secured" warns, and its claims
-// say Debug.
-func (*Verifier) Verify(mediaType string, value []byte, t *evidence.Trust) *evidence.Result {
+// be claims. Those of a platform whose lifecycle is not "secured" say Debug.
+func (v *Verifier) Verify(mediaType string, value []byte, t *evidence.Trust) *evidence.Result {
 	var checks evidence.Checks
-	claims := verify(&checks, mediaType, value, t)
+	claims := v.verify(&checks, mediaType, value, t)
 	return evidence.NewResult(seal.Mine(), evidence.CCA, checks, nil, claims)
 }
 
-func verify(checks *evidence.Checks, mediaType string, value []byte, t *evidence.Trust) *evidence.Claims {
+func (v *Verifier) verify(checks *evidence.Checks, mediaType string, value []byte, t *evidence.Trust) *evidence.Claims {
 	if mediaType != evidence.TypeCCA {
 		checks.Add("token-format", evidence.Fail, fmt.Sprintf("media type %q, want %q", mediaType, evidence.TypeCCA))
 		return nil
@@ -63,10 +72,13 @@ func verify(checks *evidence.Checks, mediaType string, value []byte, t *evidence
 	c := &evidence.Claims{ReportData: token.Realm.Challenge, Simulated: simulated, Platform: token.Platform.InstanceID}
 	state := lifecycle(*token.Platform.Lifecycle)
 	detail := fmt.Sprintf("%s (0x%04x)", state, *token.Platform.Lifecycle)
-	if c.Debug = state != secured; c.Debug {
-		checks.Add("platform-lifecycle", evidence.Warn, detail+", want "+secured)
-	} else {
+	switch c.Debug = state != secured; {
+	case !c.Debug:
 		checks.Add("platform-lifecycle", evidence.Pass, detail)
+	case v.o.AllowDebug:
+		checks.Add("platform-lifecycle", evidence.Warn, detail+", allowed by policy")
+	default:
+		checks.Add("platform-lifecycle", evidence.Fail, detail+", want "+secured)
 	}
 	c.Values = token.values()
 	return c

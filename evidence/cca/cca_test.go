@@ -541,14 +541,18 @@ func TestSignatureLength(t *testing.T) {
 func TestLifecycle(t *testing.T) {
 	m := newMaker(t)
 	for v, want := range map[int]evidence.Outcome{
-		0: evidence.Warn, 0x10ff: evidence.Warn, 0x2000: evidence.Warn, 0x3000: evidence.Pass, 0x30ff: evidence.Pass,
-		0x4000: evidence.Warn, 0x50ff: evidence.Warn, 0x6000: evidence.Warn,
+		0: evidence.Fail, 0x10ff: evidence.Fail, 0x2000: evidence.Fail, 0x3000: evidence.Pass, 0x30ff: evidence.Pass,
+		0x4000: evidence.Fail, 0x50ff: evidence.Fail, 0x6000: evidence.Fail,
 	} {
 		p, r := m.claims(t)
 		p[2395] = v
 		res := verifyToken(m.token(t, p, r), trust(m.anchor()))
-		if k, _ := res.Checks.Find("platform-lifecycle"); k.Outcome != want || res.Verified().Claims().Debug != (want == evidence.Warn) {
+		if k, _ := res.Checks.Find("platform-lifecycle"); k.Outcome != want || res.Verified().Claims().Debug != (want == evidence.Fail) || res.Accepted() != (want == evidence.Pass) {
 			t.Errorf("%#x: %+v", v, k)
+		}
+		lenient := New(Options{AllowDebug: true}).Verify(evidence.TypeCCA, m.token(t, p, r), trust(m.anchor()))
+		if k, _ := lenient.Checks.Find("platform-lifecycle"); want == evidence.Fail && k.Outcome != evidence.Warn || !lenient.Accepted() {
+			t.Errorf("%#x, debug allowed: %+v", v, k)
 		}
 	}
 }

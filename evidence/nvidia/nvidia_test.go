@@ -7,13 +7,13 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/confidentsecurity/go-nvtrust/pkg/gonvtrust/mocks"
 	"golang.org/x/crypto/ocsp"
 
 	"github.com/trustedmcp/tmcp/evidence"
@@ -21,39 +21,31 @@ import (
 	"github.com/trustedmcp/tmcp/internal/dcbor"
 )
 
-// vectors are reports of real H100 GPUs: ours, and that in a Go module.
-func vectors(t testing.TB) map[string][2]string {
+// vectors are reports of real H100 GPUs, as evidence: ours, and that in a Go
+// module.
+func vectors(t testing.TB) map[string][]byte {
 	t.Helper()
-	dir := filepath.Join("..", "testdata", "hardware", "nvidia")
-	v := map[string][2]string{"hopper": {filepath.Join(dir, "hopper.report.txt"), filepath.Join(dir, "hopper.chain.txt")}}
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/confidentsecurity/go-nvtrust").Output()
-	if err != nil || len(bytes.TrimSpace(out)) == 0 {
-		t.Fatalf("go list: %v: run go mod download", err)
+	file := func(name string) []byte {
+		b, err := os.ReadFile(filepath.Join("..", "testdata", "hardware", "nvidia", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
 	}
-	mocks := filepath.Join(strings.TrimSpace(string(out)), "pkg", "gonvtrust", "mocks")
-	v["go-nvtrust"] = [2]string{filepath.Join(mocks, "attestationReport.txt"), filepath.Join(mocks, "gpuAkCertChain.txt")}
+	v := map[string][]byte{}
+	for name, parts := range map[string][2][]byte{
+		"hopper":     {file("hopper.report.txt"), file("hopper.chain.txt")},
+		"go-nvtrust": {mocks.AttestationReportData, mocks.ValidCertChainData},
+	} {
+		report, err := hex.DecodeString(strings.TrimSpace(string(parts[0])))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v[name], err = Encode(report, parts[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return v
-}
-
-func load(t testing.TB, files [2]string) []byte {
-	t.Helper()
-	text, err := os.ReadFile(files[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	report, err := hex.DecodeString(strings.TrimSpace(string(text)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	chain, err := os.ReadFile(files[1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := Encode(report, chain)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 func outcome(t testing.TB, r *evidence.Result, name string, want evidence.Outcome) {
@@ -65,9 +57,9 @@ func outcome(t testing.TB, r *evidence.Result, name string, want evidence.Outcom
 
 // TestH100: reports of real GPUs verify to NVIDIA's root, and say what they are.
 func TestH100(t *testing.T) {
-	for name, files := range vectors(t) {
+	for name, b := range vectors(t) {
 		t.Run(name, func(t *testing.T) {
-			r := (&Verifier{}).Verify(evidence.TypeNVIDIA, load(t, files), &evidence.Trust{Anchors: vendor.Anchors(), Now: testTime})
+			r := (&Verifier{}).Verify(evidence.TypeNVIDIA, b, &evidence.Trust{Anchors: vendor.Anchors(), Now: testTime})
 			if !r.Accepted() {
 				t.Fatalf("not accepted: %+v", r.Checks)
 			}
@@ -109,7 +101,7 @@ func TestH100(t *testing.T) {
 // TestEveryFlip: no bit of a report, and none of its chain, can be changed
 // unnoticed.
 func TestEveryFlip(t *testing.T) {
-	b := load(t, vectors(t)["hopper"])
+	b := vectors(t)["hopper"]
 	trust := &evidence.Trust{Anchors: vendor.Anchors(), Now: testTime}
 	report, certs, err := decode(evidence.TypeNVIDIA, b)
 	if err != nil {
@@ -140,7 +132,7 @@ func TestEveryFlip(t *testing.T) {
 // to accept; a simulator's root does not make a vendor's device, nor the
 // reverse.
 func TestAnchors(t *testing.T) {
-	real := load(t, vectors(t)["hopper"])
+	real := vectors(t)["hopper"]
 	d := newDevice(t, "GH100")
 	fake, err := Encode(d.report(t, 1, block(1, make([]byte, 48)), nil), d.chain())
 	if err != nil {
@@ -174,6 +166,18 @@ func TestAnchors(t *testing.T) {
 		if r.Accepted() != c.accepted || (r.Verified() != nil && r.Verified().Claims().Simulated != c.simulated) {
 			t.Errorf("%s: accepted %v: %+v", c.name, r.Accepted(), r.Checks)
 		}
+	}
+}
+
+// TestInvalidChain: the chain that go-nvtrust has as an invalid one is refused.
+func TestInvalidChain(t *testing.T) {
+	report, _, err := decode(evidence.TypeNVIDIA, vectors(t)["go-nvtrust"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := Encode(slices.Concat(report.signed, report.Signature), mocks.InvalidCertChainData)
+	if err == nil && (&Verifier{}).Verify(evidence.TypeNVIDIA, b, &evidence.Trust{Anchors: vendor.Anchors(), Now: testTime}).Accepted() {
+		t.Error("accepted")
 	}
 }
 
@@ -388,7 +392,7 @@ func TestGPUNonce(t *testing.T) {
 }
 
 func BenchmarkVerify(b *testing.B) {
-	v := load(b, vectors(b)["hopper"])
+	v := vectors(b)["hopper"]
 	trust := &evidence.Trust{Anchors: vendor.Anchors(), Now: testTime}
 	for b.Loop() {
 		if !(&Verifier{}).Verify(evidence.TypeNVIDIA, v, trust).Accepted() {
@@ -398,7 +402,7 @@ func BenchmarkVerify(b *testing.B) {
 }
 
 func BenchmarkParseReport(b *testing.B) {
-	r, _, err := decode(evidence.TypeNVIDIA, load(b, vectors(b)["hopper"]))
+	r, _, err := decode(evidence.TypeNVIDIA, vectors(b)["hopper"])
 	if err != nil {
 		b.Fatal(err)
 	}
