@@ -14,13 +14,12 @@ import (
 // Limits of AWS's specification of attestation documents (sections 2.2 and 3.1),
 // in bytes. Of the certificate bundle it limits only each item.
 const (
-	maxPayload     = 16384
 	maxCertificate = 1024
 	maxUserData    = 1024 // also public key and nonce
 	maxPCR         = 31
 	maxBundle      = 8
 	maxModuleID    = 256
-	maxDocument    = maxPayload + 256
+	maxDocument    = 16384 + 256 // the payload with its envelope
 )
 
 // es384 is the only protected header: {1: -35}, ECDSA with SHA-384.
@@ -94,9 +93,6 @@ func parse(b []byte) (*document, error) {
 	}
 	if !bytes.Equal(d.protected, es384) {
 		return nil, fmt.Errorf("the protected header is %x, want %x, which is ES384 and no more", d.protected, es384)
-	}
-	if len(d.payload) == 0 || len(d.payload) > maxPayload {
-		return nil, fmt.Errorf("a payload of %d bytes, want 1 to %d", len(d.payload), maxPayload)
 	}
 	mode, err := payloadMode()
 	if err != nil {

@@ -69,7 +69,6 @@ func (v *Verifier) MediaTypes() []string { return []string{evidence.TypeNitro} }
 // A chain is a certificate with its bundle, verified up to a root.
 type chain struct {
 	key      *ecdsa.PublicKey
-	root     *x509.Certificate
 	from, to time.Time // when all of its certificates are valid
 }
 
@@ -194,7 +193,7 @@ func (v *Verifier) chain(d *document, at time.Time, t *evidence.Trust) (c *chain
 	if root == nil {
 		return nil, false, errors.New("the root of the cabundle is not one of the anchors")
 	}
-	if c, ok := v.chains.Get(id); ok && c.root.Equal(root) {
+	if c, ok := v.chains.Get(id); ok {
 		if at.Before(c.from) || at.After(c.to) {
 			return nil, false, fmt.Errorf("the certificates are valid from %s to %s, the document was made at %s", c.from.Format(time.RFC3339), c.to.Format(time.RFC3339), at.Format(time.RFC3339))
 		}
@@ -256,7 +255,7 @@ func verifyChain(d *document, at time.Time, root *x509.Certificate) (*chain, err
 		if !sameCerts(c, want) {
 			continue
 		}
-		out := &chain{key: key, root: root, from: leaf.NotBefore, to: leaf.NotAfter}
+		out := &chain{key: key, from: leaf.NotBefore, to: leaf.NotAfter}
 		for _, cert := range c {
 			if cert.NotBefore.After(out.from) {
 				out.from = cert.NotBefore

@@ -2,6 +2,9 @@ package nitro
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -218,6 +221,22 @@ func TestRefusals(t *testing.T) {
 			}
 		}, failed: "certificate-chain", detail: "not for signing documents"},
 
+		{name: "an authority's key", pki: func(i int, c *x509.Certificate) {
+			if c.MaxPathLen, c.MaxPathLenZero = 0, false; i == 4 {
+				c.IsCA = true
+			}
+		}, failed: "certificate-chain", detail: "not for signing documents"},
+		{name: "signed with SHA-256", pki: func(i int, c *x509.Certificate) {
+			if i == 4 {
+				c.SignatureAlgorithm = x509.ECDSAWithSHA256
+			}
+		}, failed: "certificate-chain", detail: "P-384"},
+		{name: "key on P-256", pki: func(i int, c *x509.Certificate) {
+			if i == 4 {
+				c.PublicKey = p256(t)
+			}
+		}, failed: "certificate-chain", detail: "P-384"},
+
 		{name: "signature", doc: func(b []byte) []byte { b[len(b)-1] ^= 1; return b }, failed: "signature"},
 		{name: "signature of zeros", doc: func(b []byte) []byte { return append(b[:len(b)-96], make([]byte, 96)...) }, failed: "signature"},
 		{name: "other algorithm", doc: func(b []byte) []byte { b[5] = 0x26; return b }, failed: "document-structure", detail: "ES384"},
@@ -274,6 +293,14 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+func p256(t *testing.T) *ecdsa.PublicKey {
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &k.PublicKey
+}
+
 // TestPayloadEncoding: AWS's encoding need not be deterministic, but no field can
 // stand twice.
 func TestPayloadEncoding(t *testing.T) {
@@ -299,7 +326,7 @@ func TestPayloadEncoding(t *testing.T) {
 		"trailing byte": {append(slices.Clone(body), 0), "document-structure"},
 		"a tag":         {tagged, "document-structure"},
 		"deep":          {append(bytes.Repeat([]byte{0x81}, 1000), 0), "document-structure"},
-		"too long":      {make([]byte, maxPayload+1), "document-structure"},
+		"too long":      {make([]byte, maxDocument), "document-structure"},
 		"empty":         {nil, "document-structure"},
 	} {
 		if r := New(Options{}).Verify(evidence.TypeNitro, p.sign(t, tt.body), p.trust(t)); failed(r) != tt.failed {

@@ -47,6 +47,7 @@ func newPKI(t testing.TB, organization string, edit func(i int, c *x509.Certific
 			IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 		}
 		if i == 0 {
+			c.KeyUsage |= x509.KeyUsageDigitalSignature
 			c.NotBefore, c.NotAfter = may.AddDate(-1, 0, 0), may.AddDate(30, 0, 0)
 		} else if i < 4 {
 			c.MaxPathLen, c.MaxPathLenZero = 3-i, i == 3
@@ -60,7 +61,11 @@ func newPKI(t testing.TB, organization string, edit func(i int, c *x509.Certific
 		if i > 0 {
 			parent, signer = p.certs[i-1], p.keys[i-1]
 		}
-		der, err := x509.CreateCertificate(rand.Reader, c, parent, &k.PublicKey, signer)
+		public := any(&k.PublicKey)
+		if c.PublicKey != nil {
+			public = c.PublicKey
+		}
+		der, err := x509.CreateCertificate(rand.Reader, c, parent, public, signer)
 		if err != nil {
 			t.Fatal(err)
 		}

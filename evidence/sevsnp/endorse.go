@@ -171,9 +171,7 @@ type chain struct {
 	simulated bool
 }
 
-func (c *chain) same(d *chain) bool {
-	return c.product == d.product && c.ark.Equal(d.ark) && c.ask.Equal(d.ask)
-}
+func (c *chain) same(d *chain) bool { return c.ark.Equal(d.ark) && c.ask.Equal(d.ask) }
 
 // pinned are all chains that t trusts: the vendor's first.
 func pinned(t *evidence.Trust) (out []*chain) {

@@ -93,6 +93,7 @@ type leaf struct {
 	hwid     []byte // nil: chip
 	csp      string
 	from, to time.Time
+	turin    bool                         // the extensions of Turin whatever the line
 	drop     []int                        // arcs of security versions to leave out
 	also     []pkix.Extension             // beside AMD's
 	edit     func(c *x509.Certificate)    // last, before signing
@@ -139,7 +140,7 @@ func (p *pki) certify(t testing.TB, l leaf) *x509.Certificate {
 	}
 	exts := []pkix.Extension{ext(der(0, ""), 1), ext(der(l.name, "ia5"), 2)}
 	spl := map[int]uint8{splBootloader: l.tcb.Bootloader, splTEE: l.tcb.TEE, splSNP: l.tcb.SNP, 4: 0, 5: 0, 6: 0, 7: 0, splMicrocode: l.tcb.Microcode}
-	if p.product == Turin {
+	if l.turin || p.product == Turin {
 		delete(spl, 4)
 		spl[splFMC] = l.tcb.FMC
 	}
@@ -162,7 +163,7 @@ func (p *pki) certify(t testing.TB, l leaf) *x509.Certificate {
 	} else {
 		exts = append(exts, ext(l.hwid, 4))
 	}
-	if l.csp != "" {
+	if l.csp != "" && l.csp != "-" {
 		exts = append(exts, ext(der(l.csp, "ia5"), 5))
 	}
 	if !l.from.IsZero() {

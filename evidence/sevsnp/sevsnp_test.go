@@ -78,9 +78,12 @@ func TestRefusals(t *testing.T) {
 		{name: "family of another line", report: put(0x188, 0x19, 0x11), failed: "product", claimed: true},
 		{name: "family of the future", report: put(0x188, 0x1C, 0), failed: "product", claimed: true},
 		{name: "product name of another line", leaf: leaf{name: "Genoa-B0"}, failed: "product", claimed: true},
+		{name: "layout of another line", report: func(raw []byte) { tcb := turinTCB.Encode(Turin); copy(raw[0x180:], tcb[:]) }, leaf: leaf{turin: true, tcb: turinTCB, hwid: chip[:8]}, failed: "product tcb-order", warned: "launch-tcb", claimed: true},
 		{name: "product name of no line", leaf: leaf{name: "Rome-A0"}, failed: "product", claimed: true},
 
 		{name: "current below committed", report: put(0x38+7, 216), failed: "tcb-order", warned: "firmware-committed", claimed: true},
+		{name: "current below committed only", report: func(raw []byte) { raw[0x1E0+7]++ }, failed: "tcb-order", warned: "firmware-committed", claimed: true},
+		{name: "current below reported only", report: func(raw []byte) { raw[0x38+7]--; raw[0x1E0+7]-- }, failed: "tcb-order", claimed: true},
 		{name: "S5: provisional firmware", report: put(0x38+7, 218), warned: "firmware-committed", claimed: true},
 		{name: "S5: provisional build", report: put(0x1E8, 30), warned: "firmware-committed", claimed: true},
 		{name: "launched under older firmware", report: put(0x1F0+6, 23), warned: "launch-tcb", claimed: true},
@@ -114,11 +117,18 @@ func TestRefusals(t *testing.T) {
 			return &c
 		}}, failed: "endorsement-chain"},
 		{name: "VCEK under the intermediate for VLEKs", leaf: leaf{signer: p.keys.Asvk, parent: func(p *pki) *x509.Certificate { return p.asvk }}, failed: "endorsement-chain"},
+		{name: "issuer of another name", leaf: leaf{parent: func(p *pki) *x509.Certificate {
+			c := *p.ask
+			c.RawSubject = p.ark.RawSubject
+			return &c
+		}}, failed: "endorsement-chain"},
 		{name: "VCEK under the root", leaf: leaf{signer: p.keys.Ark, parent: func(p *pki) *x509.Certificate { return p.ark }}, failed: "endorsement-chain"},
 		{name: "other signature algorithm", leaf: leaf{edit: func(c *x509.Certificate) { c.SignatureAlgorithm = x509.SHA384WithRSA }}, failed: "endorsement-key"},
 		{name: "critical extension", leaf: leaf{also: []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}}, failed: "endorsement-key"},
 		{name: "no microcode version", leaf: leaf{drop: []int{splMicrocode}}, failed: "endorsement-key"},
 		{name: "VCEK with a provider", leaf: leaf{csp: "CN=x"}, failed: "endorsement-key"},
+		{name: "VLEK with a HWID", report: vlek, leaf: leaf{vlek: true, also: []pkix.Extension{{Id: append(slices.Clone(amdArc), 4), Value: chip}}}, failed: "endorsement-key"},
+		{name: "VLEK of nobody", report: vlek, leaf: leaf{vlek: true, csp: "-"}, failed: "endorsement-key"},
 		{name: "short HWID", leaf: leaf{hwid: chip[:63]}, failed: "endorsement-key"},
 		{name: "HWID of Turin", leaf: leaf{hwid: chip[:8]}, failed: "endorsement-key"},
 		{name: "HWID with a tag", leaf: leaf{hwid: append([]byte{4, 64}, chip...)}, claimed: true},
@@ -297,6 +307,24 @@ func TestForgedRoot(t *testing.T) {
 	a := p.anchors()
 	if r := New(Options{}).Verify(evidence.TypeSNP, raw, &evidence.Trust{Anchors: &a, Now: may, Endorsements: amd(may, vcek.Raw).Endorsements}); !r.Accepted() || r.Verified().Claims().Simulated {
 		t.Errorf("under its own root: %v", r.Checks.Failed())
+	}
+}
+
+// TestForeignIntermediate: an intermediate that is pinned, but that the pinned
+// root did not sign, is no chain.
+func TestForeignIntermediate(t *testing.T) {
+	p, q := newPKI(t, Milan, sim), newPKI(t, Genoa, sim)
+	vcek := p.certify(t, leaf{})
+	mixed := p.anchors()
+	mixed.AMD[0].ARK = q.certify(t, leaf{}) // whatever it is, it signed nothing
+	s, err := evidence.NewSimulator(mixed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := p.trust(t, vcek)
+	tr.Simulator = s
+	if r := New(Options{}).Verify(evidence.TypeSNP, p.report(t, nil), tr); failed(r) != "endorsement-chain" || r.Verified() != nil {
+		t.Errorf("failed %q", failed(r))
 	}
 }
 
