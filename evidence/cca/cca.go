@@ -40,8 +40,8 @@ var _ evidence.Verifier = (*Verifier)(nil)
 func (*Verifier) MediaTypes() []string { return []string{evidence.TypeCCA} }
 
 // Verify makes the checks token-format, platform-signature, realm-binding,
-// realm-signature and platform-lifecycle. The first four must pass for there to
-// be claims. Those of a platform whose lifecycle is not "secured" say Debug.
+// realm-signature and debug (the lifecycle). The first four must pass for there
+// to be claims. Those of a platform whose lifecycle is not "secured" say Debug.
 func (v *Verifier) Verify(mediaType string, value []byte, t *evidence.Trust) *evidence.Result {
 	var checks evidence.Checks
 	claims := v.verify(&checks, mediaType, value, t)
@@ -74,11 +74,11 @@ func (v *Verifier) verify(checks *evidence.Checks, mediaType string, value []byt
 	detail := fmt.Sprintf("%s (0x%04x)", state, *token.Platform.Lifecycle)
 	switch c.Debug = state != secured; {
 	case !c.Debug:
-		checks.Add("platform-lifecycle", evidence.Pass, detail)
+		checks.Add("debug", evidence.Pass, detail)
 	case v.o.AllowDebug:
-		checks.Add("platform-lifecycle", evidence.Warn, detail+", allowed by policy")
+		checks.Add("debug", evidence.Warn, detail+", allowed by policy")
 	default:
-		checks.Add("platform-lifecycle", evidence.Fail, detail+", want "+secured)
+		checks.Add("debug", evidence.Fail, detail+", want "+secured)
 	}
 	c.Values = token.values()
 	return c

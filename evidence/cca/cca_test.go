@@ -86,7 +86,7 @@ func TestRecorded(t *testing.T) {
 			if !r.Accepted() {
 				t.Fatalf("%+v", r.Checks)
 			}
-			for _, c := range []string{"token-format", "platform-signature", "realm-binding", "realm-signature", "platform-lifecycle"} {
+			for _, c := range []string{"token-format", "platform-signature", "realm-binding", "realm-signature", "debug"} {
 				if k, _ := r.Checks.Find(c); k.Outcome != evidence.Pass {
 					t.Errorf("%s: %+v", c, k)
 				}
@@ -547,11 +547,11 @@ func TestLifecycle(t *testing.T) {
 		p, r := m.claims(t)
 		p[2395] = v
 		res := verifyToken(m.token(t, p, r), trust(m.anchor()))
-		if k, _ := res.Checks.Find("platform-lifecycle"); k.Outcome != want || res.Verified().Claims().Debug != (want == evidence.Fail) || res.Accepted() != (want == evidence.Pass) {
+		if k, _ := res.Checks.Find("debug"); k.Outcome != want || res.Verified().Claims().Debug != (want == evidence.Fail) || res.Accepted() != (want == evidence.Pass) {
 			t.Errorf("%#x: %+v", v, k)
 		}
 		lenient := New(Options{AllowDebug: true}).Verify(evidence.TypeCCA, m.token(t, p, r), trust(m.anchor()))
-		if k, _ := lenient.Checks.Find("platform-lifecycle"); want == evidence.Fail && k.Outcome != evidence.Warn || !lenient.Accepted() {
+		if k, _ := lenient.Checks.Find("debug"); want == evidence.Fail && k.Outcome != evidence.Warn || !lenient.Accepted() {
 			t.Errorf("%#x, debug allowed: %+v", v, k)
 		}
 	}

@@ -58,8 +58,9 @@ func Encode(report, chain []byte) ([]byte, error) {
 }
 
 // A Verifier verifies evidence of type evidence.TypeNVIDIA: a CBOR array
-// [report bstr, chain bstr]. The zero value is ready for use.
-type Verifier struct{}
+// [report bstr, chain bstr]. The zero value is ready for use. It keeps the
+// chains that it verified, and is safe for concurrent use.
+type Verifier struct{ chains chains }
 
 var _ evidence.Verifier = (*Verifier)(nil)
 
@@ -70,13 +71,13 @@ func (*Verifier) MediaTypes() []string { return []string{evidence.TypeNVIDIA} }
 // architecture, fwid, certificate-revocation, reference-manifest and debug. The
 // first three must pass for there to be claims. OCSP responses among the
 // endorsements are used; a report has no TCB status.
-func (*Verifier) Verify(mediaType string, value []byte, t *evidence.Trust) *evidence.Result {
+func (v *Verifier) Verify(mediaType string, value []byte, t *evidence.Trust) *evidence.Result {
 	var checks evidence.Checks
-	claims := verify(&checks, mediaType, value, t)
+	claims := v.verify(&checks, mediaType, value, t)
 	return evidence.NewResult(seal.Mine(), evidence.NVIDIA, checks, nil, claims)
 }
 
-func verify(checks *evidence.Checks, mediaType string, value []byte, t *evidence.Trust) *evidence.Claims {
+func (v *Verifier) verify(checks *evidence.Checks, mediaType string, value []byte, t *evidence.Trust) *evidence.Claims {
 	report, certs, err := decode(mediaType, value)
 	if err != nil {
 		checks.Add("report-format", evidence.Fail, err.Error())
@@ -84,7 +85,7 @@ func verify(checks *evidence.Checks, mediaType string, value []byte, t *evidence
 	}
 	checks.Add("report-format", evidence.Pass, fmt.Sprintf("SPDM 1.1, %d measurements", len(report.Measurements)))
 
-	chain, simulated, err := anchor(certs, t)
+	chain, simulated, err := v.anchor(certs, t)
 	if err != nil {
 		checks.Add("device-chain", evidence.Fail, err.Error())
 		return nil
@@ -180,20 +181,24 @@ func decode(mediaType string, value []byte) (*Report, []*x509.Certificate, error
 }
 
 // anchor verifies a chain to a root of NVIDIA, or else of a simulator.
-func anchor(certs []*x509.Certificate, t *evidence.Trust) (chain []*x509.Certificate, simulated bool, err error) {
+func (v *Verifier) anchor(certs []*x509.Certificate, t *evidence.Trust) (chain []*x509.Certificate, simulated bool, err error) {
 	if t == nil || t.Now.IsZero() {
 		return nil, false, errors.New("no time to verify at: set Trust.Now")
 	}
 	if err := t.Anchors.Check(); err != nil {
 		return nil, false, err
 	}
-	chain, err = verifyChain(certs, t.Anchors.NVIDIA, t.Now)
-	if err == nil {
-		return chain, false, nil
-	}
-	if sim := t.Simulator.Anchors().NVIDIA; len(sim) > 0 {
-		if chain, err := verifyChain(certs, sim, t.Now); err == nil {
-			return chain, true, nil
+	for i, roots := range [][]*x509.Certificate{t.Anchors.NVIDIA, t.Simulator.Anchors().NVIDIA} {
+		if chain = v.chains.get(certs, roots, t.Now); chain != nil {
+			return chain, i == 1, nil
+		}
+		var failed error
+		if chain, failed = verifyChain(certs, roots, t.Now); failed == nil {
+			v.chains.put(certs, chain)
+			return chain, i == 1, nil
+		}
+		if err == nil {
+			err = failed
 		}
 	}
 	return nil, false, fmt.Errorf("the chain of %q leads to no trusted root: %w", certs[0].Subject.CommonName, err)

@@ -391,6 +391,57 @@ func TestGPUNonce(t *testing.T) {
 	}
 }
 
+// TestCache: what was verified once is still looked at for time and trust.
+func TestCache(t *testing.T) {
+	d := newDevice(t, "GH100")
+	b, err := Encode(d.report(t, 1, block(1, make([]byte, 48)), nil), d.chain())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v Verifier
+	sim := d.trust(t)
+	late, early, stranger := *sim, *sim, newDevice(t, "GH100").trust(t)
+	late.Now, early.Now = testTime.Add(25*time.Hour), testTime.Add(-2*time.Hour)
+	for _, c := range []struct {
+		name     string
+		trust    *evidence.Trust
+		accepted bool
+	}{
+		{"first", sim, true}, {"again", sim, true}, {"too late", &late, false}, {"too early", &early, false},
+		{"not trusted", &evidence.Trust{Anchors: vendor.Anchors(), Now: testTime}, false}, {"another simulator", stranger, false}, {"and again", sim, true},
+	} {
+		r := v.Verify(evidence.TypeNVIDIA, b, c.trust)
+		if r.Accepted() != c.accepted || r.Verified() != nil && !r.Verified().Claims().Simulated {
+			t.Errorf("%s: %+v", c.name, r.Checks)
+		}
+	}
+	if len(v.chains.m) != 1 {
+		t.Errorf("%d chains are kept, want 1", len(v.chains.m))
+	}
+	for i := range 2 * maxCache {
+		c := *d.leaf.cert
+		c.Raw = []byte{byte(i), byte(i >> 8)}
+		v.chains.put([]*x509.Certificate{&c}, d.certs())
+	}
+	if len(v.chains.m) != maxCache {
+		t.Errorf("%d chains are kept, want %d", len(v.chains.m), maxCache)
+	}
+	if r := v.Verify(evidence.TypeNVIDIA, b, sim); !r.Accepted() {
+		t.Errorf("after the chain was dropped: %+v", r.Checks)
+	}
+}
+
+func BenchmarkVerifyCached(b *testing.B) {
+	value := vectors(b)["hopper"]
+	trust := &evidence.Trust{Anchors: vendor.Anchors(), Now: testTime}
+	var v Verifier
+	for b.Loop() {
+		if !v.Verify(evidence.TypeNVIDIA, value, trust).Accepted() {
+			b.Fatal("not accepted")
+		}
+	}
+}
+
 func BenchmarkVerify(b *testing.B) {
 	v := vectors(b)["hopper"]
 	trust := &evidence.Trust{Anchors: vendor.Anchors(), Now: testTime}
