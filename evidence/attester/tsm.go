@@ -1,6 +1,7 @@
 package attester
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -143,6 +144,9 @@ func (t *TSM) once(reportData [protocol.ReportDataSize]byte) (item evidence.Item
 		return item, nil
 	case ProviderCCA:
 		item.MediaType = evidence.TypeCCA
+		if !bytes.Contains(out, reportData[:]) { // the challenge of the realm's token
+			return item, fmt.Errorf("provider %q gave evidence over other report data than was asked for", provider)
+		}
 		return item, nil
 	}
 	return item, fmt.Errorf("the kernel's provider is %q; want %s, %s or %s", provider, ProviderTDX, ProviderSNP, ProviderCCA)
