@@ -66,6 +66,9 @@ func VerifyJSON(b []byte, key crypto.PublicKey) (*CMW, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cmw: %w", err)
 	}
+	if err := t.Bare(); err != nil {
+		return nil, fmt.Errorf("cmw: %w", err)
+	}
 	if t.ContentType != TypeJSON {
 		return nil, fmt.Errorf("cmw: signed content of type %.40q; want cty %s", t.ContentType, TypeJSON)
 	}

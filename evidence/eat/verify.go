@@ -160,8 +160,8 @@ func verifyJWT(b []byte, o *Options) (*Claims, error) {
 	if err := checkType(t.Type, "jwt"); err != nil {
 		return nil, err
 	}
-	if len(t.Chain) > 0 {
-		return nil, errors.New("x5c: this token is verified with pinned keys, and carries a chain")
+	if err := t.Bare(); err != nil {
+		return nil, err
 	}
 	k, err := o.Keys.Find(t.KeyID, t.Alg)
 	if err != nil {

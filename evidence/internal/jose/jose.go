@@ -31,6 +31,7 @@ type JWS struct {
 	KeyID       string              // kid; "" when absent
 	Type        string              // typ
 	ContentType string              // cty
+	KeyURL      string              // jku; for the caller to refuse, and never to follow
 	Chain       []*x509.Certificate // x5c, leaf first
 
 	payload, signed, signature []byte
@@ -50,9 +51,9 @@ func Decode(s []byte) ([]byte, error) {
 }
 
 // Parse splits a compact JWS: three parts of base64url. Headers that carry or
-// point to keys (jwk, jku, x5u) are refused, as are crit and unencoded payloads
-// and every algorithm that is not in package sig. x5c is parsed; whether it
-// counts is for the caller to say.
+// point to keys (jwk, x5u) are refused, as are crit and unencoded payloads and
+// every algorithm that is not in package sig. x5c and jku are read, and count for
+// nothing unless the caller says so.
 func Parse(token []byte) (*JWS, error) {
 	if len(token) > MaxBytes {
 		return nil, fmt.Errorf("a token of %d bytes; %d are allowed", len(token), MaxBytes)
@@ -110,9 +111,11 @@ func (t *JWS) header(b []byte) error {
 			to = &t.Type
 		case "cty":
 			to = &t.ContentType
+		case "jku":
+			to = &t.KeyURL
 		case "x5c":
 			return t.chain(v)
-		case "jwk", "jku", "x5u":
+		case "jwk", "x5u":
 			return fmt.Errorf("%s: a token does not choose the key that it is verified with; pin the key", name)
 		case "crit", "b64", "enc", "zip":
 			return fmt.Errorf("%s is not supported", name)
@@ -122,6 +125,9 @@ func (t *JWS) header(b []byte) error {
 		s, ok := jsonrpc.Text(v)
 		if !ok {
 			return fmt.Errorf("%s is no text", name)
+		}
+		if name == "jku" && s == "" {
+			return errors.New("jku is empty")
 		}
 		*to = s
 		if name == "alg" {
@@ -168,6 +174,15 @@ func certificates(v jsontext.Value) (chain []*x509.Certificate, err error) {
 		err = errors.New("x5c is empty")
 	}
 	return chain, err
+}
+
+// Bare refuses headers that name keys: those that a set of pinned keys verifies
+// need none.
+func (t *JWS) Bare() error {
+	if t.KeyURL != "" || t.Chain != nil {
+		return errors.New("jku or x5c: a token does not choose the key that it is verified with; pin the key")
+	}
+	return nil
 }
 
 // Verify checks the signature and returns the payload.

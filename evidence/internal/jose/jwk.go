@@ -101,7 +101,23 @@ func parseKey(v jsontext.Value) (k JWK, ok bool, err error) {
 		return k, false, errors.New("a private key; a set to verify with has public keys only")
 	}
 	k.ID, k.Alg = text("kid"), sig.Alg(text("alg"))
+	x5c := jsonrpc.Get(v, "x5c")
+	if x5c != nil && err == nil {
+		if x5c.Kind() != '[' {
+			return k, false, errors.New("x5c is no array")
+		}
+		if k.Chain, err = certificates(x5c); err != nil {
+			return k, false, err
+		}
+	}
 	switch {
+	case kty == "RSA" && x5c != nil && jsonrpc.Get(v, "n") == nil:
+		// Azure's sets have the certificate only.
+		pub, ok := k.Chain[0].PublicKey.(*rsa.PublicKey)
+		if !ok {
+			return k, false, errors.New("x5c is for another kind of key")
+		}
+		k.Public = pub
 	case kty == "RSA":
 		n, e := octets("n", 0), octets("e", 0)
 		if err == nil && len(e) > 4 {
@@ -137,13 +153,7 @@ func parseKey(v jsontext.Value) (k JWK, ok bool, err error) {
 		}
 		return k, false, fmt.Errorf("alg %s is not for a key of this kind", k.Alg)
 	}
-	if x5c := jsonrpc.Get(v, "x5c"); x5c != nil {
-		if x5c.Kind() != '[' {
-			return k, false, errors.New("x5c is no array")
-		}
-		if k.Chain, err = certificates(x5c); err != nil {
-			return k, false, err
-		}
+	if x5c != nil {
 		spki, err := x509.MarshalPKIXPublicKey(k.Public)
 		if err != nil || !bytes.Equal(spki, k.Chain[0].RawSubjectPublicKeyInfo) {
 			return k, false, errors.New("x5c is for another key")
