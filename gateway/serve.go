@@ -47,8 +47,8 @@ type ServeConfig struct {
 	AllowHosts   []string
 	AllowOrigins []string
 
-	// Attestation makes the server one of profile attested. Its Config is set to
-	// the digest of ConfigDigest unless it is there already.
+	// Attestation makes the server one of profile attested; see ConfigDigest for
+	// its Config.
 	Attestation *protocol.Attestation
 	// Clients says which clients' key objects are good. Nil: none is asked for.
 	Clients *protocol.ClientPolicy
@@ -82,13 +82,21 @@ func (cfg *ServeConfig) offer() protocol.Offer {
 	return o
 }
 
-// ConfigDigest is the digest of how a server or client is configured, that
-// evidence binds beside the measured code: SHA-256 over the deterministic CBOR
-// array of the label and the arguments, in their order.
-func ConfigDigest(args ...string) []byte {
-	b := dcbor.AppendText(dcbor.AppendArray(nil, 1+len(args)), "org.trustedmcp/trust v1 gateway configuration")
-	for _, a := range args {
+// ConfigDigest is the digest of what decides whom the code behind the gateway
+// obeys and talks to, that evidence binds beside the measured code: SHA-256 over
+// the deterministic CBOR array of the label, the command with its arguments, the
+// upstream URL, the mode and the carriers.
+func (cfg *ServeConfig) ConfigDigest() []byte {
+	b := dcbor.AppendText(dcbor.AppendArray(nil, 5), "org.trustedmcp/trust v1 gateway configuration")
+	b = dcbor.AppendArray(b, len(cfg.Command))
+	for _, a := range cfg.Command {
 		b = dcbor.AppendText(b, a)
+	}
+	b = dcbor.AppendText(b, cfg.Upstream)
+	b = dcbor.AppendText(b, string(cfg.Offer.Mode))
+	b = dcbor.AppendArray(b, len(cfg.Offer.Carriers))
+	for _, c := range cfg.Offer.Carriers {
+		b = dcbor.AppendText(b, c.String())
 	}
 	d := sha256.Sum256(b)
 	return d[:]

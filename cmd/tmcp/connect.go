@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trustedmcp/tmcp/gateway"
+	"github.com/trustedmcp/tmcp/gateway/keyfile"
 	"github.com/trustedmcp/tmcp/protocol"
 	"github.com/trustedmcp/tmcp/transport"
 )
@@ -20,6 +21,8 @@ func connectCommand() *cobra.Command {
 	var pins, headers []string
 	var ca, listen, mode, carrier, era string
 	var stdio, systemCA, verbose bool
+	var trust trustFlags
+	var selfKey, selfName, selfCert string
 	cmd := &cobra.Command{
 		Use:   "connect [flags] URL",
 		Short: "Put trust beside an MCP client",
@@ -46,7 +49,10 @@ nothing of its calls leaves this machine in the clear.`,
 			if len(pins) == 0 && ca == "" && !systemCA {
 				return usagef("say who may speak for the server: --pin THUMBPRINT (tmcp serve prints it), --ca FILE or --system-ca")
 			}
-			return nil
+			if trust.is(protocol.ProfileMutual) && selfKey == "" || selfKey == "" && selfCert != "" {
+				return usagef("name the client's own key with --client-key FILE (make one with tmcp keygen) and its name with --client-identity URI")
+			}
+			return trust.check()
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
@@ -59,6 +65,26 @@ nothing of its calls leaves this machine in the clear.`,
 			}
 			if cfg.Anchor, err = anchor(pins, ca, systemCA); err != nil {
 				return err
+			}
+			cfg.Profile, cfg.MaxEvidenceAge = protocol.Profile(trust.profile), trust.maxAge
+			if !trust.is(protocol.ProfileIdentity) {
+				a, err := trust.appraiser(cmd)
+				if err != nil {
+					return err
+				}
+				d := a.Policy().Digest()
+				cfg.Appraiser, cfg.Demands = a, d[:]
+			}
+			if selfKey != "" {
+				if cfg.Self, _, err = keyfile.LoadIdentity(selfName, selfKey, selfCert); err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.ErrOrStderr(), "tmcp connect: this client is %s, key %s\n", cfg.Self.URI(), cfg.Self.Thumbprint())
+			}
+			if trust.is(protocol.ProfileMutual) {
+				if cfg.Attestation, err = trust.attestation(cmd, nil); err != nil {
+					return err
+				}
 			}
 			if cfg.OuterEra = transport.Era(era); cfg.OuterEra != transport.Modern && cfg.OuterEra != transport.Legacy {
 				return usagef("--outer-era %q: want modern or legacy", era)
@@ -90,6 +116,11 @@ nothing of its calls leaves this machine in the clear.`,
 	f.StringVar(&carrier, "carrier", "envelope", "envelope; inline, through gateways that end MCP; http, transparent to HTTP too")
 	f.StringVar(&era, "outer-era", string(transport.Modern), "era of the leg to the next hop: modern, or legacy for gateways that know only initialize")
 	f.BoolVar(&cfg.Fresh, "fresh", false, "have the server sign a nonce of ours, in place of an object that may be minutes old")
+	trust.add(cmd, "server")
+	f.BoolVar(&cfg.FreshEvidence, "fresh-evidence", false, "have the server's TEE make evidence for a nonce of ours")
+	f.StringVar(&selfKey, "client-key", "", "file with this client's own private key, from tmcp keygen, for servers that ask who calls")
+	f.StringVar(&selfName, "client-identity", "urn:trustedmcp:client", "URI by which this client is known, such as spiffe://…")
+	f.StringVar(&selfCert, "client-certificate", "", "file with that key's certificate chain, leaf first")
 	f.BoolVar(&cfg.Pad, "pad", false, "pad requests, so that their length tells less")
 	f.StringArrayVar(&headers, "header", nil, `"Name: value" to send outside the seal, such as a proxy's credentials; may be repeated`)
 	f.IntVar(&cfg.MaxMessage, "max-message", 4<<20, "largest message, in bytes")

@@ -19,6 +19,9 @@ func serveCommand() *cobra.Command {
 	var mode string
 	var carriers []string
 	var verbose bool
+	var trust trustFlags
+	var clientPins []string
+	var clientCA, clientKeys string
 	cmd := &cobra.Command{
 		Use:   "serve [flags] (-- CMD… | --upstream URL)",
 		Short: "Put trust in front of an MCP server",
@@ -45,13 +48,29 @@ org.trustedmcp/trust. Clients without it are refused, and are told why, unless
 			if cfg.Validity < 2*time.Second || cfg.Validity > time.Hour {
 				return usagef("--validity %v: want 2s to 1h", cfg.Validity)
 			}
-			return nil
+			if len(clientPins)+len(clientCA) > 0 && trust.is(protocol.ProfileMutual) == (clientKeys == "none") {
+				return usagef("--client-keys %s does not go with --profile %s and --client-pin or --client-ca", clientKeys, trust.profile)
+			}
+			if trust.is(protocol.ProfileMutual) && len(clientPins)+len(clientCA) == 0 {
+				return usagef("--profile mutual: say who may call with --client-pin THUMBPRINT (tmcp connect prints it) or --client-ca FILE")
+			}
+			return trust.check()
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
 			cfg.Command = args
 			if cfg.Offer, err = offer(mode, carriers, false); err != nil {
 				return err
+			}
+			if !trust.is(protocol.ProfileIdentity) {
+				if cfg.Attestation, err = trust.attestation(cmd, cfg.ConfigDigest()); err != nil {
+					return err
+				}
+			}
+			if len(clientPins)+len(clientCA) > 0 {
+				if err := clients(cmd, &cfg, &trust, clientPins, clientCA, clientKeys); err != nil {
+					return err
+				}
 			}
 			cfg.Stderr = cmd.ErrOrStderr()
 			cfg.Logger = logger(cmd.ErrOrStderr(), verbose)
@@ -65,7 +84,7 @@ org.trustedmcp/trust. Clients without it are refused, and are told why, unless
 				if s.Identity.URI() != s.URL {
 					identity = " --identity " + s.Identity.URI()
 				}
-				fmt.Fprintf(w, "  connect with: tmcp connect %s%s --pin %s\n", s.URL, identity, s.Identity.Thumbprint())
+				fmt.Fprintf(w, "  connect with: tmcp connect %s%s --pin %s%s\n", s.URL, identity, s.Identity.Thumbprint(), trust.hint())
 			})
 			if errors.Is(err, exec.ErrNotFound) {
 				return &exitError{exitUnreachable, err}
@@ -87,8 +106,35 @@ org.trustedmcp/trust. Clients without it are refused, and are told why, unless
 	f.IntVar(&cfg.MaxMessage, "max-message", 4<<20, "largest message, in bytes")
 	f.StringSliceVar(&cfg.AllowHosts, "allow-host", nil, "further Host names to admit")
 	f.StringSliceVar(&cfg.AllowOrigins, "allow-origin", nil, "Origins of web pages to admit")
+	trust.add(cmd, "client")
+	f.StringArrayVar(&clientPins, "client-pin", nil, "thumbprint of a client's identity key that may call; may be repeated")
+	f.StringVar(&clientCA, "client-ca", "", "file with roots (PEM) for certificates of clients that may call")
+	f.StringVar(&clientKeys, "client-keys", "required", "required, or accepted: clients that show no key object are let in too, as nobody")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log each refusal")
 	return cmd
+}
+
+// clients says which clients' key objects are good.
+func clients(cmd *cobra.Command, cfg *gateway.ServeConfig, trust *trustFlags, pins []string, ca, keys string) error {
+	if keys != string(protocol.ClientKeyDemanded) && keys != string(protocol.ClientKeyAccepted) {
+		return usagef("--client-keys %q: want required or accepted", keys)
+	}
+	who, err := anchor(pins, ca, false)
+	if err != nil {
+		return err
+	}
+	cfg.ClientKeys = protocol.ClientKey(keys)
+	cfg.Clients = &protocol.ClientPolicy{Anchor: who, MaxEvidenceAge: trust.maxAge}
+	if !trust.is(protocol.ProfileMutual) {
+		return nil
+	}
+	a, err := trust.appraiser(cmd)
+	if err != nil {
+		return err
+	}
+	d := a.Policy().Digest()
+	cfg.Clients.Profile, cfg.Clients.Appraiser, cfg.Demands = protocol.ProfileAttested, a, d[:]
+	return nil
 }
 
 // offer makes what is announced of flags.

@@ -1,0 +1,199 @@
+// Package appraisal makes an appraiser of files: collateral, manifests of
+// reference values with the keys of who may sign them, and a policy.
+package appraisal
+
+import (
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/trustedmcp/tmcp/evidence/appraise"
+	"github.com/trustedmcp/tmcp/evidence/corim"
+	"github.com/trustedmcp/tmcp/evidence/corim/acs"
+	"github.com/trustedmcp/tmcp/evidence/sim"
+	"github.com/trustedmcp/tmcp/evidence/vendor"
+	"github.com/trustedmcp/tmcp/evidence/verifiers"
+	"github.com/trustedmcp/tmcp/gateway/evidencefile"
+)
+
+// Names of the policies that ship with this module.
+const (
+	Strict    = "strict"
+	Simulated = "simulated"
+)
+
+// Options name files. The zero value is the strict policy with no collateral and
+// no reference values, which accepts little.
+type Options struct {
+	Policy     string   // a file of rules, or Strict (default) or Simulated
+	Collateral []string // files and directories, see evidencefile.Collateral
+	CoRIMs     []string // manifests, signed unless Unsigned
+	Keys       []string // PEM public keys, or certificates, of who may sign manifests
+	Roots      []string // PEM roots that signers' certificates may lead to
+	Unsigned   bool     // manifests of local files need no signature
+	// Simulator has simulated TEEs accepted, under a policy for development only.
+	Simulator bool
+	Passports []appraise.Passport
+	Build     string // of the program, for attestation results
+	Now       time.Time
+	Stdin     io.Reader // for the file "-"
+}
+
+// Load reads the files and makes the appraiser. Errors name the file.
+func Load(o Options) (*appraise.Appraiser, error) {
+	if o.Policy == "" {
+		o.Policy = Strict
+		if o.Simulator {
+			o.Policy = Simulated
+		}
+	}
+	p, err := policy(o)
+	if err != nil {
+		return nil, err
+	}
+	if p.Development() != o.Simulator {
+		if o.Simulator {
+			return nil, fmt.Errorf("policy %q is for production, and simulated TEEs are to be accepted: no policy is for both; name one for development, or trust no simulator", p.Name())
+		}
+		return nil, fmt.Errorf("policy %q is for development: it accepts simulated TEEs, which must be asked for too", p.Name())
+	}
+	r := p.Rules()
+	cfg := appraise.Config{Policy: p, Anchors: vendor.Anchors(), Passports: o.Passports, Build: o.Build,
+		Verifiers: verifiers.All(verifiers.Options{AllowDebug: r.Debug, MinEvaluationNumber: r.TCB.MinEvaluationNumber})}
+	if o.Simulator {
+		cfg.Simulator = sim.Default().Simulator()
+	}
+	if len(o.Collateral) > 0 {
+		if cfg.Collateral, err = evidencefile.Collateral(o.Collateral, o.Stdin); err != nil {
+			return nil, err
+		}
+	}
+	if len(o.CoRIMs) > 0 {
+		store, err := manifests(o)
+		if err != nil {
+			return nil, err
+		}
+		cfg.References = appraise.CoRIM(store)
+	}
+	return appraise.New(cfg)
+}
+
+func policy(o Options) (*appraise.RulesPolicy, error) {
+	switch o.Policy {
+	case Strict:
+		return appraise.Strict(), nil
+	case Simulated:
+		return appraise.Simulated(), nil
+	}
+	b, err := evidencefile.Read(o.Policy, o.Stdin)
+	if err != nil {
+		return nil, err
+	}
+	p, err := appraise.ParseRules(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o.Policy, err)
+	}
+	return p, nil
+}
+
+func manifests(o Options) (*acs.Store, error) {
+	// TMCP-19.2-1: A verifier MUST accept a signed CoRIM only from a signer that its local policy
+	// pins, by key or by trust anchor.
+	trust := &corim.Trust{Now: o.Now}
+	for _, name := range o.Keys {
+		keys, err := publicKeys(name, o.Stdin)
+		if err != nil {
+			return nil, err
+		}
+		trust.Keys = append(trust.Keys, keys...)
+	}
+	for _, name := range o.Roots {
+		certs, err := certificates(name, o.Stdin)
+		if err != nil {
+			return nil, err
+		}
+		trust.Roots = append(trust.Roots, certs...)
+	}
+	if len(trust.Keys)+len(trust.Roots) == 0 && !o.Unsigned {
+		return nil, errors.New("manifests of reference values are given, and nobody who may sign them: name a key or a root, or say that local files need no signature")
+	}
+	var all []*corim.Verified
+	for _, name := range o.CoRIMs {
+		b, err := evidencefile.Read(name, o.Stdin)
+		if err != nil {
+			return nil, err
+		}
+		v, err := corim.Verify(b, trust)
+		// TMCP-19.2-5: A verifier MUST NOT use an unsigned CoRIM unless its operator gave it as a
+		// local file.
+		if errors.Is(err, corim.ErrUnsigned) && o.Unsigned {
+			v, err = corim.Conveyed(b, name, corim.Key{}, trust)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		all = append(all, v)
+	}
+	return acs.NewStore(all...)
+}
+
+func publicKeys(name string, stdin io.Reader) ([]crypto.PublicKey, error) {
+	b, err := evidencefile.Read(name, stdin)
+	if err != nil {
+		return nil, err
+	}
+	var keys []crypto.PublicKey
+	for rest := b; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		var key crypto.PublicKey
+		switch block.Type {
+		case "PUBLIC KEY":
+			key, err = x509.ParsePKIXPublicKey(block.Bytes)
+		case "CERTIFICATE":
+			var c *x509.Certificate
+			if c, err = x509.ParseCertificate(block.Bytes); err == nil {
+				key = c.PublicKey
+			}
+		default:
+			err = fmt.Errorf("PEM block %q: want PUBLIC KEY or CERTIFICATE", block.Type)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("%s holds no public key in PEM", name)
+	}
+	return keys, nil
+}
+
+func certificates(name string, stdin io.Reader) ([]*x509.Certificate, error) {
+	b, err := evidencefile.Read(name, stdin)
+	if err != nil {
+		return nil, err
+	}
+	var certs []*x509.Certificate
+	for rest := b; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		certs = append(certs, c)
+	}
+	if len(certs) == 0 {
+		return nil, fmt.Errorf("%s holds no certificate in PEM", name)
+	}
+	return certs, nil
+}
