@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/x509"
 	"errors"
@@ -9,7 +10,8 @@ import (
 )
 
 // SimulatorOrganization stands in the subject of every certificate of a
-// simulated TEE, so that it can never become a vendor's anchor.
+// simulated TEE, and begins the implementation id of simulated CCA platforms, so
+// that none can ever become a vendor's anchor.
 const SimulatorOrganization = "TEST ONLY - simulated TEE"
 
 // Anchors are roots of trust of TEE vendors. The zero value trusts nobody.
@@ -52,6 +54,12 @@ func (a *Anchors) Check() error {
 		}
 		if IsSimulated(c) {
 			return fmt.Errorf("the certificate %q is a simulator's: it can't be a vendor's anchor", c.Subject)
+		}
+	}
+	for _, k := range a.CCA {
+		// Simulated platforms have no certificate that could say so.
+		if bytes.HasPrefix(k.ImplementationID, []byte(SimulatorOrganization)) {
+			return fmt.Errorf("the CCA implementation %x is a simulator's: its key can't be an anchor", k.ImplementationID)
 		}
 	}
 	return nil
