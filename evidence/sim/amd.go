@@ -323,16 +323,3 @@ func (w *World) SNPRevocations(product string, this, next time.Time, revoked ...
 	}
 	return crl(p.ark, this, next, revoked)
 }
-
-// snp is a report with its certificate table, or with the chain in PEM beside it.
-func (w *World) snp(reportData [64]byte, o SNP, bare bool) ([]byte, error) {
-	r, err := w.SNPReport(reportData, o)
-	if err != nil || bare {
-		return r, err
-	}
-	certs, err := w.SNPKey(o)
-	if err != nil {
-		return nil, err
-	}
-	return append(r, CertificateTable(certs[0])...), nil
-}

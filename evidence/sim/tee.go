@@ -46,6 +46,8 @@ type TEE struct {
 	w *World
 	o Options
 
+	snp func() ([]byte, error) // certificate table; signing it takes 10 ms
+
 	mu      sync.Mutex
 	stapled map[time.Time]evidence.Item // collateral of the last day
 }
@@ -68,6 +70,13 @@ func (w *World) TEE(o Options) (*TEE, error) {
 	o.CCA.Image, o.CCA.Name, o.CCA.Debug = o.Image, o.Name, o.Debug
 	o.Collateral.SGX = o.Kind == evidence.SGX
 	t := &TEE{w: w, o: o}
+	t.snp = sync.OnceValues(func() ([]byte, error) {
+		certs, err := w.SNPKey(o.SNP)
+		if err != nil {
+			return nil, err
+		}
+		return CertificateTable(certs[0]), nil
+	})
 	// What is wrong with the options shows now, and not when evidence is needed.
 	if _, err := t.Attest(context.Background(), [64]byte{}); err != nil {
 		return nil, err
@@ -119,7 +128,12 @@ func (t *TEE) evidence(reportData [64]byte) (item evidence.Item, endorsements []
 		return item, []evidence.Item{c}, err
 	case evidence.SNP:
 		item.MediaType = evidence.TypeSNP
-		item.Value, err = t.w.snp(reportData, t.o.SNP, t.o.Bare)
+		item.Value, err = t.w.SNPReport(reportData, t.o.SNP)
+		if err != nil || t.o.Bare {
+			return item, nil, err
+		}
+		table, err := t.snp()
+		item.Value = append(item.Value, table...)
 		return item, nil, err
 	case evidence.Nitro:
 		o := t.o.Nitro
