@@ -41,7 +41,7 @@ func full() *CoRIM {
 		Raw:     &RawValue{Value: []byte{1, 2}, Mask: []byte{0xff, 0}},
 		MAC:     []byte{1, 2, 3, 4, 5, 6}, IP: []byte{127, 0, 0, 1}, Serial: "s", UEID: bytes.Repeat([]byte{3}, 17), UUID: make([]byte, 16), Name: "n",
 		Keys:      []Key{key},
-		Registers: []Register{{Index: 0, Digests: []Digest{{Alg: SHA384, Value: h}}}, {Name: "boot", Digests: []Digest{{Alg: SHA384, Value: h}}}},
+		Registers: []Register{{RegisterID: RegisterID{Index: 0}, Digests: []Digest{{Alg: SHA384, Value: h}}}, {RegisterID: RegisterID{Name: "boot"}, Digests: []Digest{{Alg: SHA384, Value: h}}}},
 		Int:       &IntRange{Range: true, Min: ptr(int64(-3))},
 		Extra:     []Field{{-83, TextItem("a profile's")}, {100, TextItem("unknown")}},
 	}}
@@ -159,8 +159,9 @@ func TestDecodeRefuses(t *testing.T) {
 		{"unknown in locator", wrap("\xa3\x00\x61a\x01\x81\xd9\x01\xf9\x41\x00\x02\x81\xa2\x00\xd8\x20\x61a\x02\x00"), "code point 2"},
 		{"over the limit", string(make([]byte, MaxSize+1)), "the limit is"},
 	} {
+		b := []byte(tt.b)
 		start := time.Now()
-		_, err := Decode([]byte(tt.b))
+		_, err := Decode(b)
 		if took := time.Since(start); took > 50*time.Millisecond {
 			t.Errorf("%s: took %v", tt.name, took)
 		}

@@ -202,7 +202,7 @@ func TestFormsOfDraft11(t *testing.T) {
 		{"masked raw value, tag 563", ref(Values{Raw: &RawValue{Value: []byte{1}, Mask: []byte{1}}}), false},
 		{"conditions of a key triple", Triples{Identity: []KeyTriple{{Environment: env, Keys: []Key{key}, MKey: UintItem(1)}}}, false},
 		{"authorized-by of a series", Triples{Series: []SeriesTriple{{Environment: env, Claims: plain, AuthorizedBy: []Key{key}, Series: []SeriesRecord{{plain, plain}}}}}, false},
-		{"register named by a text", ref(Values{Registers: []Register{{Name: "boot", Digests: []Digest{{Alg: SHA256, Value: h}}}}}), true},
+		{"register named by a text", ref(Values{Registers: []Register{{RegisterID: RegisterID{Name: "boot"}, Digests: []Digest{{Alg: SHA256, Value: h}}}}}), true},
 		{"digest algorithm as a text", ref(Values{Digests: []Digest{{Name: "sha-256", Value: h}}}), false},
 		{"memberships", Triples{Membership: []DomainTriple{{env, []Environment{env}}}}, true},
 	} {

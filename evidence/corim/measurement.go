@@ -159,20 +159,26 @@ type RawValue struct {
 
 // A Register is a named register with the digests that are acceptable.
 type Register struct {
-	Index   uint64
-	Name    string // instead of Index when set
+	RegisterID
 	Digests []Digest
 }
 
-// ID is the register's identifier for people.
-func (r Register) ID() string {
+// A RegisterID names a register: by number, or by text when Name is set. 5 is
+// not "5".
+type RegisterID struct {
+	Index uint64
+	Name  string
+}
+
+// String is the number or the name.
+func (r RegisterID) String() string {
 	if r.Name != "" {
 		return r.Name
 	}
 	return fmt.Sprint(r.Index)
 }
 
-func (r Register) key() Item {
+func (r RegisterID) key() Item {
 	if r.Name != "" {
 		return dcbor.AppendText(nil, r.Name)
 	}
@@ -492,7 +498,7 @@ func decodeRegisters(v Item, out *[]Register) error {
 			break
 		}
 		if err := list(ds, maxRecords, &reg.Digests, decodeDigest); err != nil {
-			return in(reg.ID(), err)
+			return in(reg.String(), err)
 		}
 		*out = append(*out, reg)
 	}

@@ -145,7 +145,7 @@ type slot struct {
 	code int64
 	alg  int64  // of a digest
 	name string // of its algorithm, where it has no number
-	reg  string // register
+	reg  corim.RegisterID
 }
 
 // NewStore indexes manifests. Those that are not valid at some later time are
@@ -247,69 +247,81 @@ func writeValue(h *maphash.Hash, v []byte) {
 // them count depends on the entry.
 func eachExact(m *corim.Measurement, f func(slot, []byte)) {
 	key := string(m.Key)
-	digest := func(ds []corim.Digest, code int64, reg string) {
+	digest := func(ds []corim.Digest, code int64, reg corim.RegisterID) {
 		if len(ds) == 1 {
 			alg, name := ds[0].Algorithm()
 			f(slot{mkey: key, code: code, alg: alg, name: name, reg: reg}, ds[0].Value)
 		}
 	}
-	digest(m.Values.Digests, corim.CodeDigests, "")
+	digest(m.Values.Digests, corim.CodeDigests, corim.RegisterID{})
 	if r := m.Values.Raw; r != nil && r.Unknown == nil && r.Mask == nil && m.Values.RawMask == nil {
 		f(slot{mkey: key, code: corim.CodeRaw}, r.Value)
 	}
 	for _, r := range m.Values.Registers {
-		digest(r.Digests, corim.CodeRegisters, registerKey(r))
+		digest(r.Digests, corim.CodeRegisters, r.RegisterID)
 	}
 }
 
-func registerKey(r corim.Register) string {
-	if r.Name != "" {
-		return "t" + r.Name
-	}
-	return "n" + r.ID()
-}
-
-// valuesOf collects the exact values of an entry by slot. Unlike those of a
+// exact appends to dst the values that an entry has for a slot. Unlike those of a
 // condition, each digest of several stands for itself.
-func valuesOf(es []corim.Measurement) map[slot][][]byte {
-	out := make(map[slot][][]byte, 2*len(es))
-	add := func(sl slot, v []byte) {
-		if !slices.ContainsFunc(out[sl], func(o []byte) bool { return bytes.Equal(o, v) }) {
-			out[sl] = append(out[sl], v)
+func (sl *slot) exact(es []corim.Measurement, dst [][]byte) [][]byte {
+	add := func(v []byte) {
+		if !slices.ContainsFunc(dst, func(o []byte) bool { return bytes.Equal(o, v) }) {
+			dst = append(dst, v)
+		}
+	}
+	digests := func(ds []corim.Digest) {
+		for _, d := range ds {
+			if alg, name := d.Algorithm(); alg == sl.alg && name == sl.name {
+				add(d.Value)
+			}
 		}
 	}
 	for i := range es {
 		m := &es[i]
-		digests := func(ds []corim.Digest, code int64, reg string) {
-			for _, d := range ds {
-				alg, name := d.Algorithm()
-				add(slot{mkey: string(m.Key), code: code, alg: alg, name: name, reg: reg}, d.Value)
+		if string(m.Key) != sl.mkey {
+			continue
+		}
+		switch v := &m.Values; sl.code {
+		case corim.CodeDigests:
+			digests(v.Digests)
+		case corim.CodeRaw:
+			if v.Raw != nil && v.Raw.Unknown == nil {
+				add(v.Raw.Value)
+			}
+		case corim.CodeRegisters:
+			if r := register(v.Registers, sl.reg); r != nil {
+				digests(r.Digests)
 			}
 		}
-		digests(m.Values.Digests, corim.CodeDigests, "")
-		if r := m.Values.Raw; r != nil && r.Unknown == nil {
-			add(slot{mkey: string(m.Key), code: corim.CodeRaw}, r.Value)
-		}
-		for _, r := range m.Values.Registers {
-			digests(r.Digests, corim.CodeRegisters, registerKey(r))
-		}
 	}
-	return out
+	return dst
 }
 
 // candidates are the references of b that may match an entry with those values;
 // whether they do is for the comparison to say.
-func (s *Store) candidates(b *bucket, values map[slot][][]byte, f func(int32)) {
+func (s *Store) candidates(b *bucket, es []corim.Measurement, f func(int32)) {
 	for _, id := range b.loose {
 		f(id)
 	}
 	for _, t := range b.tables {
+		values := make([][][]byte, len(t.slots))
+		missing := false
+		for i := range t.slots {
+			values[i] = t.slots[i].exact(es, nil)
+			if missing = len(values[i]) == 0; missing {
+				break
+			}
+		}
+		if missing {
+			continue
+		}
 		chosen := make([][]byte, len(t.slots))
 		tries := 0
 		var try func(i int)
 		try = func(i int) {
 			if i < len(t.slots) {
-				for _, v := range values[t.slots[i]] {
+				for _, v := range values[i] {
 					chosen[i] = v
 					try(i + 1)
 				}

@@ -158,7 +158,6 @@ func (a *appraisal) corroborate(i int) {
 	e := a.result.ACS[i]
 	sub := &a.result.Subjects[i]
 	sub.Outcome, sub.store, sub.live = Unknown, a.store, a.live
-	var values map[slot][][]byte
 	for _, k := range a.envs[i].conditions() {
 		b := a.store.envs[k]
 		if b == nil {
@@ -167,10 +166,7 @@ func (a *appraisal) corroborate(i int) {
 		if sub.Outcome == Unknown && slices.ContainsFunc(b.refs, func(id int32) bool { return a.live[a.store.refs[id].source] }) {
 			sub.Outcome = Contradicted
 		}
-		if values == nil {
-			values = valuesOf(e.Elements)
-		}
-		a.store.candidates(b, values, func(id int32) {
+		a.store.candidates(b, e.Elements, func(id int32) {
 			ref := &a.store.refs[id]
 			src := a.store.sources[ref.source]
 			if !a.live[ref.source] {
@@ -249,8 +245,8 @@ func restrict(v, like *corim.Values) corim.Values {
 		out.Keys = v.Keys[:min(len(like.Keys), len(v.Keys))]
 	}
 	for _, r := range like.Registers {
-		if have := register(v.Registers, r); have != nil {
-			out.Registers = append(out.Registers, corim.Register{Index: have.Index, Name: have.Name, Digests: common(have.Digests, r.Digests)})
+		if have := register(v.Registers, r.RegisterID); have != nil {
+			out.Registers = append(out.Registers, corim.Register{RegisterID: have.RegisterID, Digests: common(have.Digests, r.Digests)})
 		}
 	}
 	if like.Int != nil {

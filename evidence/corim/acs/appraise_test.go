@@ -457,7 +457,7 @@ func TestIndexFindsAll(t *testing.T) {
 			v.Raw = &corim.RawValue{Value: []byte{small.Draw(t, "r")}, Mask: []byte{small.Draw(t, "m")}}
 		case 5:
 			for i := range rapid.IntRange(1, 3).Draw(t, "regs") {
-				v.Registers = append(v.Registers, corim.Register{Index: uint64(i), Digests: []corim.Digest{sha(small.Draw(t, "g"))}})
+				v.Registers = append(v.Registers, corim.Register{RegisterID: corim.RegisterID{Index: uint64(i)}, Digests: []corim.Digest{sha(small.Draw(t, "g"))}})
 			}
 		case 6:
 			v.SVN = &corim.SVN{Value: uint64(small.Draw(t, "s")), Form: corim.SVNForm(rapid.IntRange(0, 2).Draw(t, "f"))}
@@ -508,18 +508,22 @@ func TestIndexFindsAll(t *testing.T) {
 // references is a store of n TDX-like reference values of one class: the firmware
 // is the same, images differ.
 func references(t testing.TB, n int) *Store {
-	var tr corim.Triples
-	for i := range n {
-		tr.Reference = append(tr.Reference, rec(env("td"), tdx(i)...))
+	var vs []*corim.Verified
+	for i := 0; i < n; {
+		var tr corim.Triples
+		for ; i < n && len(tr.Reference) < 20000; i++ {
+			tr.Reference = append(tr.Reference, rec(env("td"), tdx(i)...))
+		}
+		vs = append(vs, verified(t, fmt.Sprint("bench ", i), vendor, tr))
 	}
-	return store(t, verified(t, "bench", vendor, tr))
+	return store(t, vs...)
 }
 
 func tdx(i int) []corim.Measurement {
 	reg := func(n uint64, v int) corim.Register {
 		d := sha384(byte(n))
 		binary.BigEndian.PutUint64(d.Value, uint64(v))
-		return corim.Register{Index: n, Digests: []corim.Digest{d}}
+		return corim.Register{RegisterID: corim.RegisterID{Index: n}, Digests: []corim.Digest{d}}
 	}
 	return []corim.Measurement{
 		{Values: corim.Values{Registers: []corim.Register{reg(0, 0), reg(1, i), reg(2, i/2), reg(3, 0)}}},

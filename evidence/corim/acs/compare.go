@@ -175,7 +175,7 @@ func matchKeys(c, e []corim.Key) bool {
 // name: 5 is not "5".
 func matchRegisters(c, e []corim.Register) bool {
 	for _, want := range c {
-		have := register(e, want)
+		have := register(e, want.RegisterID)
 		if have == nil || !matchDigests(want.Digests, have.Digests) {
 			return false
 		}
@@ -183,9 +183,9 @@ func matchRegisters(c, e []corim.Register) bool {
 	return true
 }
 
-func register(regs []corim.Register, like corim.Register) *corim.Register {
-	for i, r := range regs {
-		if r.Name == like.Name && r.Index == like.Index {
+func register(regs []corim.Register, id corim.RegisterID) *corim.Register {
+	for i := range regs {
+		if regs[i].RegisterID == id {
 			return &regs[i]
 		}
 	}
@@ -460,7 +460,7 @@ func show(v *corim.Values, code int64) string {
 	case corim.CodeRegisters:
 		var out []string
 		for _, r := range v.Registers {
-			out = append(out, r.ID()+"="+showDigests(r.Digests))
+			out = append(out, r.RegisterID.String()+"="+showDigests(r.Digests))
 		}
 		return strings.Join(out, " ")
 	case corim.CodeInt:

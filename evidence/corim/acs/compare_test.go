@@ -26,8 +26,12 @@ func TestMatch(t *testing.T) {
 	rng := func(min, max *int64) V { return V{Int: &corim.IntRange{Range: true, Min: min, Max: max}} }
 	n := func(i int64) *int64 { return &i }
 	reg := func(r ...corim.Register) V { return V{Registers: r} }
-	at := func(i uint64, d ...corim.Digest) corim.Register { return corim.Register{Index: i, Digests: d} }
-	name := func(s string, d ...corim.Digest) corim.Register { return corim.Register{Name: s, Digests: d} }
+	at := func(i uint64, d ...corim.Digest) corim.Register {
+		return corim.Register{RegisterID: corim.RegisterID{Index: i}, Digests: d}
+	}
+	name := func(s string, d ...corim.Digest) corim.Register {
+		return corim.Register{RegisterID: corim.RegisterID{Name: s}, Digests: d}
+	}
 	flags := func(f ...corim.Field) V { return V{Flags: f} }
 	k := corim.KeyID
 	ver := func(s string, scheme corim.Item) V { return V{Version: &corim.Version{Version: s, Scheme: scheme}} }

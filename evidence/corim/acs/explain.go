@@ -113,11 +113,11 @@ func valueDifferences(name, profile string, w, h *corim.Values) []Mismatch {
 		one := only(w, code)
 		if code == corim.CodeRegisters {
 			for _, r := range w.Registers {
-				have := register(h.Registers, r)
+				have := register(h.Registers, r.RegisterID)
 				if have != nil && matchDigests(r.Digests, have.Digests) {
 					continue
 				}
-				m := Mismatch{Element: strings.TrimSpace(name + " register " + r.ID()), Code: code, Want: showDigests(r.Digests)}
+				m := Mismatch{Element: strings.TrimSpace(name + " register " + r.RegisterID.String()), Code: code, Want: showDigests(r.Digests)}
 				if have != nil {
 					m.Have = showDigests(have.Digests)
 				}

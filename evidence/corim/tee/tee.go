@@ -373,7 +373,7 @@ func (e *environment) registers(claim string, n int, size int) {
 		if ok && algorithm(v) == 0 {
 			e.b.fail("the claim %s has %d bytes: no hash that is known has", name, len(v))
 		} else if ok && e.b.sized(name, v, size) {
-			regs = append(regs, corim.Register{Index: uint64(i), Digests: []corim.Digest{digestOf(v)}})
+			regs = append(regs, corim.Register{RegisterID: corim.RegisterID{Index: uint64(i)}, Digests: []corim.Digest{digestOf(v)}})
 		}
 	}
 	if len(regs) > 0 {
