@@ -308,6 +308,16 @@ func TestClaims(t *testing.T) {
 		if res.Accepted() != c.accepted || (res.Verified() != nil) != c.accepted {
 			t.Errorf("%s: accepted %v: %+v", c.name, res.Accepted(), res.Checks)
 		}
+		check := "token-format"
+		switch c.name {
+		case "another hash algorithm of the key", "no key":
+			check = "realm-binding"
+		case "the key in the legacy form":
+			check = "realm-signature"
+		}
+		if k, _ := res.Checks.Find(check); !c.accepted && k.Outcome != evidence.Fail {
+			t.Errorf("%s: refused by another check than %s: %+v", c.name, check, res.Checks)
+		}
 	}
 }
 
@@ -524,7 +534,7 @@ func TestSignatureLength(t *testing.T) {
 	if err := s.verify(&m.iak.PublicKey); err != nil {
 		t.Fatal(err)
 	}
-	s.signature = append([]byte{0}, s.signature...)
+	s.signature = slices.Insert(s.signature, 48, 0) // the same two numbers
 	if s.verify(&m.iak.PublicKey) == nil {
 		t.Error("a byte more: accepted")
 	}

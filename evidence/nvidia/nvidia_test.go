@@ -353,6 +353,7 @@ func TestRevocation(t *testing.T) {
 		{"without end", replace(answer(ocsp.Good, d.provisioner, d.identity, d.identity, func(r *ocsp.Response) { r.NextUpdate = time.Time{} })), evidence.NotPerformed},
 		{"of another certificate", replace(answer(ocsp.Good, d.leaf, d.identity, d.identity, nil)), evidence.NotPerformed},
 		{"not OCSP", replace(evidence.Item{MediaType: evidence.TypeOCSP, Value: []byte{0x30}}), evidence.NotPerformed},
+		{"too many", append(slices.Repeat(good()[:2], maxOCSPItems), good()...), evidence.NotPerformed},
 		{"too long", append(good(), evidence.Item{MediaType: evidence.TypeOCSP, Value: make([]byte, maxOCSP+1)}), evidence.NotPerformed},
 	} {
 		r := (&Verifier{}).Verify(evidence.TypeNVIDIA, b, d.trust(t, c.items...))
