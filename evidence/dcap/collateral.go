@@ -3,6 +3,7 @@ package dcap
 import (
 	"encoding/hex"
 	"fmt"
+	"time"
 
 	"github.com/go-json-experiment/json"
 
@@ -98,7 +99,9 @@ type Scope struct {
 	FMSPC            [6]byte
 	CA               string // of the PCK CRL: platform or processor
 	EvaluationNumber uint64
-	Valid            [2]string // RFC 3339: when the last piece begins to hold, and when the first one ends
+	// NotBefore is when the last piece begins to hold, NotAfter when the first one
+	// ends.
+	NotBefore, NotAfter time.Time
 }
 
 // Scope reads what c is for.
@@ -127,6 +130,6 @@ func (c *Collateral) Scope() (*Scope, error) {
 			s.CA = "processor"
 		}
 	}
-	s.Valid = [2]string{stamp(w.from), stamp(w.to)}
+	s.NotBefore, s.NotAfter = w.from, w.to
 	return s, nil
 }

@@ -77,13 +77,28 @@ func (r *run) within(what string, w window) error {
 	return w.check(what, r.t.Now)
 }
 
+// together joins errors into one of one line.
+func together(errs ...error) error {
+	var all []string
+	for _, e := range errs {
+		if e != nil {
+			all = append(all, e.Error())
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(all, "; "))
+}
+
 func (r *run) tcbInfo() {
 	f := r.f
 	if !r.judge(tcbInfoSigned, f.infoErr) {
 		return
 	}
-	err := r.within("the TCB info", window{f.info.IssueDate, f.info.NextUpdate})
-	r.judge(tcbInfoValidity, errors.Join(err, r.within("the certificate of TCB signing", certWindow(f.signers[0]))))
+	r.judge(tcbInfoValidity, together(
+		r.within("the TCB info", window{f.info.IssueDate, f.info.NextUpdate}),
+		r.within("the certificate of TCB signing", certWindow(f.signers[0]))))
 	r.judge(tcbInfoMatch, f.fits(r.q, r.chain.pck))
 }
 
@@ -92,8 +107,9 @@ func (r *run) qeIdentity() {
 	if !r.judge(qeIdentitySigned, f.qeErr) {
 		return
 	}
-	err := r.within("the QE identity", window{f.qe.IssueDate, f.qe.NextUpdate})
-	r.judge(qeIdentityValidity, errors.Join(err, r.within("the certificate of TCB signing", certWindow(f.signers[len(f.signers)-1]))))
+	r.judge(qeIdentityValidity, together(
+		r.within("the QE identity", window{f.qe.IssueDate, f.qe.NextUpdate}),
+		r.within("the certificate of TCB signing", certWindow(f.signers[len(f.signers)-1]))))
 	r.judge(qeIdentityMatch, f.qe.is(r.q))
 
 	if f.infoErr == nil {
@@ -275,5 +291,5 @@ func (r *run) log() {
 		r.set(eventLog, evidence.NotPerformed, "there is no event log")
 		return
 	}
-	r.judge(eventLog, errors.Join(errs...))
+	r.judge(eventLog, together(errs...))
 }

@@ -15,6 +15,8 @@ import (
 	"fmt"
 	"math/big"
 	"net/url"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -613,4 +615,50 @@ func TestStructure(t *testing.T) {
 
 func oracleVerify(quote []byte, m pcs, tr *evidence.Trust) error {
 	return tdxverify.RawTdxQuote(quote, oracleOptions(m, tr.Anchors.Intel, tr.Now))
+}
+
+// TestStatusHidesQE is T4: go-tdx-guest looks at the TCB status before the
+// quoting enclave's identity, so whoever accepts its status errors accepts any
+// enclave as Intel's. Here both are told.
+func TestStatusHidesQE(t *testing.T) {
+	c := simCase{tdx: &sim.TDX{QE: sim.QE{MRSIGNER: [32]byte{1}}}, collateral: sim.Collateral{Module: level("OutOfDate")}}
+	_, q := c.quote(t)
+	items := c.items(t)
+	if err := oracle(t, q, items[0], simulator().Anchors().Intel, soon); err == nil || strings.Contains(err.Error(), "MRSIGNER") {
+		t.Errorf("go-tdx-guest tells of the enclave by now (%v): say so in the table of defects", err)
+	}
+	if r := c.verify(t); failed(r) != "qe-identity-match" || r.Verified() != nil {
+		t.Error(show(r))
+	}
+}
+
+// TestSilent is T6: go-tdx-guest writes to standard output, which is where MCP's
+// stdio transport speaks. A process that verifies with ours writes nothing.
+func TestSilent(t *testing.T) {
+	for name, want := range map[string]bool{"ours": false, "go-tdx-guest": true} {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "DCAP_TEST_VERIFY="+name)
+		out, err := cmd.CombinedOutput()
+		if err != nil || (len(out) > 0) != want {
+			t.Errorf("%s: %v, output %q", name, err, out)
+		}
+	}
+}
+
+func TestMain(m *testing.M) {
+	quote, _ := os.ReadFile(hardware + "tdx/phala-v4.quote")
+	collateral, _ := os.ReadFile(hardware + "tdx/phala-v4.collateral.json")
+	switch os.Getenv("DCAP_TEST_VERIFY") {
+	case "ours":
+		tr := &evidence.Trust{Anchors: &evidence.Anchors{}, Now: soon, Endorsements: []evidence.Item{{MediaType: evidence.TypeDCAPCollateral, Value: collateral}}}
+		for _, m := range []string{evidence.TypeTDX, evidence.TypeSGX} {
+			dcap.New(dcap.Options{}).Verify(m, quote, tr)
+			dcap.New(dcap.Options{}).Verify(m, quote[1:], tr)
+		}
+		os.Exit(0)
+	case "go-tdx-guest":
+		tdxverify.RawTdxQuote(quote, &tdxverify.Options{})
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
 }
