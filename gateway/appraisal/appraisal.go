@@ -29,7 +29,10 @@ const (
 // Options name files. The zero value is the strict policy with no collateral and
 // no reference values, which accepts little.
 type Options struct {
-	Policy     string   // a file of rules, or Strict (default) or Simulated
+	Policy string // a file of rules, or Strict (default) or Simulated
+	// Default is the policy when Policy is empty; nil: Strict, or Simulated with
+	// Simulator.
+	Default    *appraise.RulesPolicy
 	Collateral []string // files and directories, see evidencefile.Collateral
 	CoRIMs     []string // manifests, signed unless Unsigned
 	Keys       []string // PEM public keys, or certificates, of who may sign manifests
@@ -45,7 +48,7 @@ type Options struct {
 
 // Load reads the files and makes the appraiser. Errors name the file.
 func Load(o Options) (*appraise.Appraiser, error) {
-	if o.Policy == "" {
+	if o.Policy == "" && o.Default == nil {
 		o.Policy = Strict
 		if o.Simulator {
 			o.Policy = Simulated
@@ -84,6 +87,8 @@ func Load(o Options) (*appraise.Appraiser, error) {
 
 func policy(o Options) (*appraise.RulesPolicy, error) {
 	switch o.Policy {
+	case "":
+		return o.Default, nil
 	case Strict:
 		return appraise.Strict(), nil
 	case Simulated:
@@ -131,7 +136,7 @@ func manifests(o Options) (*acs.Store, error) {
 		// TMCP-19.2-5: A verifier MUST NOT use an unsigned CoRIM unless its operator gave it as a
 		// local file.
 		if errors.Is(err, corim.ErrUnsigned) && o.Unsigned {
-			v, err = corim.Conveyed(b, name, corim.Key{}, trust)
+			v, err = corim.Conveyed(b, name, corim.KeyID([]byte("local file")), trust)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
