@@ -57,12 +57,5 @@ func (o *Options) encode(ctx context.Context, cpu evidence.Item, reportData [pro
 			return nil, fmt.Errorf("evidence of the GPUs: %w", err)
 		}
 	}
-	b, err := bundle.Encode(cpu, endorsements, gpus)
-	if err == nil && len(b) > protocol.MaxEvidence {
-		err = fmt.Errorf("the evidence has %d bytes with what is stapled to it; a key object holds at most %d: staple less", len(b), protocol.MaxEvidence)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return b, nil
+	return bundle.Encode(cpu, endorsements, gpus)
 }

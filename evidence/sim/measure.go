@@ -20,8 +20,8 @@ func measure(register string, image []byte) [48]byte {
 	return sha512.Sum384(append(append(b, 0), image...))
 }
 
-// Measurements are the claims of a simulated TEE that depend on its image, by
-// name: what reference values for it are made of. It is nil for kinds that are
+// Measurements are the claims of a simulated TEE that depend on its image (of a
+// GPU on its firmware), by name: what reference values for it are made of. It is nil for kinds that are
 // not simulated.
 func Measurements(k evidence.Kind, image [32]byte) map[string][]byte {
 	var names []string
@@ -36,6 +36,11 @@ func Measurements(k evidence.Kind, image [32]byte) map[string][]byte {
 	case evidence.Nitro:
 		for i := range nitroPCRs {
 			names = append(names, fmt.Sprintf("nitro.pcr%d", i))
+		}
+	case evidence.NVIDIA:
+		names = []string{"nvidia.fwid"}
+		for i := 1; i <= gpuMeasurements; i++ {
+			names = append(names, fmt.Sprintf("nvidia.measurement.%d", i))
 		}
 	case evidence.CCA:
 		names, size = []string{"cca.rim", "cca.rem0", "cca.rem1", "cca.rem2", "cca.rem3"}, 32

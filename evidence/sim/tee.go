@@ -12,7 +12,8 @@ import (
 	"github.com/trustedmcp/tmcp/protocol"
 )
 
-// MaxGPUs is how many GPUs a [TEE] may have.
+// MaxGPUs is how many GPUs a [TEE] may have. Each adds 9 KiB to the evidence, so
+// that 4 fit into a key object beside a CPU with its collateral.
 const MaxGPUs = 8
 
 // Options say which TEE [World.TEE] makes. The zero value is a TDX machine that
