@@ -234,6 +234,25 @@ func TestAttest(t *testing.T) {
 			}
 		})
 	}
+	// … and the time, which is the certificate's notBefore.
+	key := newKey(t)
+	ext, err := Attest(t.Context(), snp, CMW, subject(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := certify(t, key, ext)
+	moved := *cert
+	moved.NotBefore = cert.NotBefore.Add(time.Second)
+	for c, same := range map[*x509.Certificate]bool{cert: true, &moved: false} {
+		x, err := Extract(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := x.Statements[0].Evidence(protocol.RoleServer, "https://example.com/mcp", start)
+		if err != nil || bytes.Equal(e.ReportData[:], x.Statements[0].Items[0].Value) != same {
+			t.Errorf("notBefore %v: same report data = %v, %v", c.NotBefore, !same, err)
+		}
+	}
 	for name, tt := range map[string]struct {
 		form Form
 		a    attester
@@ -332,23 +351,24 @@ func TestRefused(t *testing.T) {
 		"quote of another TEE":  {[]pkix.Extension{tagged(60000, bstr(fakeQuote(4, 0x82, nil)), bstr(good))}, "0x82"},
 		// TMCP-21.2-6: A verifier MUST refuse reports in CBOR tags 60001 and 60002, which nobody
 		// outside the platform can verify.
-		"report 60001":     {[]pkix.Extension{tagged(60001, bstr(quote), bstr(good))}, "only the platform"},
-		"report 60002":     {[]pkix.Extension{tagged(60002, bstr(quote), bstr(good))}, "only the platform"},
-		"another tag":      {[]pkix.Extension{tagged(60003, bstr(quote), bstr(good))}, "cmw"},
-		"tag trailing":     {[]pkix.Extension{{Id: OIDDICE, Value: append(tagged(60000, bstr(quote), bstr(good)).Value, 0)}}, "cmw"},
-		"DICE empty":       {[]pkix.Extension{{Id: OIDDICE}}, "cmw"},
-		"DICE bad DER":     {[]pkix.Extension{{Id: OIDDICE, Value: []byte{4, 9, 0}}}, "DER"},
-		"DICE collection":  {[]pkix.Extension{{Id: OIDDICE, Value: append([]byte{0xa1, 0x61, 'a'}, record...)}}, "collection"},
-		"CMW without DER":  {[]pkix.Extension{{Id: OIDCMW, Value: record}}, "extension"},
-		"CMW no evidence":  {[]pkix.Extension{{Id: OIDCMW, Value: rvExt}}, "without evidence"},
-		"CMW too long":     {[]pkix.Extension{{Id: OIDCMW, Value: long}}, "at most"},
-		"Gramine no quote": {[]pkix.Extension{{Id: OIDGramine, Value: []byte("hello")}}, "header"},
-		"Intel alone":      {[]pkix.Extension{{Id: OIDIntelSGX, Value: quote}}, "not defined"},
-		"Intel differs":    {[]pkix.Extension{tagged(60000, bstr(quote), bstr(good)), {Id: OIDIntelSGX, Value: quote[1:]}}, "not defined"},
-		"PCK extension":    {[]pkix.Extension{{Id: OIDIntelSGX, Value: []byte{0x30, 0}}}, "no evidence"},
-		"second unread":    {[]pkix.Extension{tagged(60000, bstr(quote), bstr(good)), {Id: OIDCMW, Value: record}}, "extension"},
-		"endorsements":     {[]pkix.Extension{tagged(60000, bstr(quote), bstr(good)), {Id: OIDDICEEndorsed, Value: record}}, "tag"},
-		"endorsements 7":   {[]pkix.Extension{tagged(60000, bstr(quote), bstr(good)), manifest(7)}, "8 or 9"},
+		"report 60001":              {[]pkix.Extension{tagged(60001, bstr(quote), bstr(good))}, "only the platform"},
+		"report 60002":              {[]pkix.Extension{tagged(60002, bstr(quote), bstr(good))}, "only the platform"},
+		"another tag":               {[]pkix.Extension{tagged(60003, bstr(quote), bstr(good))}, "cmw"},
+		"tag trailing":              {[]pkix.Extension{{Id: OIDDICE, Value: append(tagged(60000, bstr(quote), bstr(good)).Value, 0)}}, "cmw"},
+		"DICE empty":                {[]pkix.Extension{{Id: OIDDICE}}, "cmw"},
+		"DICE bad DER":              {[]pkix.Extension{{Id: OIDDICE, Value: []byte{4, 9, 0}}}, "DER"},
+		"DICE collection":           {[]pkix.Extension{{Id: OIDDICE, Value: append([]byte{0xa1, 0x61, 'a'}, record...)}}, "collection"},
+		"CMW without DER":           {[]pkix.Extension{{Id: OIDCMW, Value: record}}, "extension"},
+		"CMW no evidence":           {[]pkix.Extension{{Id: OIDCMW, Value: rvExt}}, "without evidence"},
+		"CMW too long":              {[]pkix.Extension{{Id: OIDCMW, Value: long}}, "at most"},
+		"Gramine no quote":          {[]pkix.Extension{{Id: OIDGramine, Value: []byte("hello")}}, "header"},
+		"Intel alone":               {[]pkix.Extension{{Id: OIDIntelSGX, Value: quote}}, "not defined"},
+		"Intel differs":             {[]pkix.Extension{tagged(60000, bstr(quote), bstr(good)), {Id: OIDIntelSGX, Value: quote[1:]}}, "not defined"},
+		"PCK extension":             {[]pkix.Extension{{Id: OIDIntelSGX, Value: []byte{0x30, 0}}}, "no evidence"},
+		"second unread":             {[]pkix.Extension{tagged(60000, bstr(quote), bstr(good)), {Id: OIDCMW, Value: record}}, "extension"},
+		"endorsements":              {[]pkix.Extension{tagged(60000, bstr(quote), bstr(good)), {Id: OIDDICEEndorsed, Value: record}}, "tag"},
+		"endorsements, another tag": {[]pkix.Extension{tagged(60000, bstr(quote), bstr(good)), {Id: OIDDICEEndorsed, Value: append([]byte{0xd9, 0xea, 0x61}, manifest(9).Value[3:]...)}}, "tag 60001"},
+		"endorsements 7":            {[]pkix.Extension{tagged(60000, bstr(quote), bstr(good)), manifest(7)}, "8 or 9"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Extract(certify(t, key, tt.ext...))

@@ -116,6 +116,10 @@ func TestCompound(t *testing.T) {
 	byCA := newCertificate(t, CertificateConfig{Attester: v, Identity: serverID, Issue: IssueWith(ca)})
 	bySelf := newCertificate(t, CertificateConfig{Attester: v, Identity: serverID})
 	elsewhere := newCertificate(t, CertificateConfig{Attester: v, Identity: "https://example.org/mcp", Issue: IssueWith(ca)})
+	critical := newCertificate(t, CertificateConfig{Attester: v, Identity: serverID, Issue: func(ctx ctxT, tmpl *x509.Certificate, key pubT) ([][]byte, error) {
+		tmpl.ExtraExtensions[0].Critical = true
+		return IssueWith(ca)(ctx, tmpl, key)
+	}})
 	agent := newCertificate(t, CertificateConfig{Attester: v, Identity: clientID, Issue: IssueWith(ca)})
 	self, err := bySelf.Get(t.Context())
 	if err != nil {
@@ -129,6 +133,7 @@ func TestCompound(t *testing.T) {
 		ok     bool
 	}{
 		"roots":            {byCA, func(p *Peer) { p.Roots = pool }, true},
+		"critical":         {critical, func(p *Peer) { p.Roots = pool }, true},
 		"pinned authority": {byCA, func(p *Peer) { p.Pins = []protocol.Thumbprint{pin} }, true},
 		"pinned leaf":      {bySelf, func(p *Peer) { p.Pins = []protocol.Thumbprint{selfPin} }, true},
 		"URI":              {agent, func(p *Peer) { p.Roots, p.Identities = pool, []string{clientID} }, true},

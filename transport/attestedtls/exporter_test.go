@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -191,6 +192,8 @@ func madeAt(d time.Duration) protocol.Freshness {
 	return protocol.Freshness{Kind: protocol.FreshAt, At: time.Now().Add(d).Truncate(time.Second)}
 }
 
+var clientNonces sync.Map
+
 // attack runs a client against a server that answers as it likes; it returns
 // the client's error and whether the server got a byte of its application.
 func attack(t testing.TB, e *end, peer *Peer, answer func(*conversation) []byte) (error, bool) {
@@ -205,6 +208,9 @@ func attack(t testing.TB, e *end, peer *Peer, answer func(*conversation) []byte)
 		if err != nil {
 			reached <- false
 			return
+		}
+		if _, again := clientNonces.LoadOrStore(string(hello.nonce), true); again {
+			t.Error("the client used a nonce twice")
 		}
 		cs := conn.ConnectionState()
 		talk := &conversation{ctx: t.Context(), e: e, cs: &cs, nonce: hello.nonce, shown: shown}
@@ -410,6 +416,7 @@ func TestLiveRelay(t *testing.T) {
 func TestHostileClients(t *testing.T) {
 	v, rogue := newVendor(), newVendor()
 	server := newServer(t, Config{Own: v.own(serverID), Peer: v.peer(clientID)})
+	nonces := map[string]bool{} // each is used once
 	type means struct {
 		t    *testing.T
 		cs   *tls.ConnectionState
@@ -463,9 +470,10 @@ func TestHostileClients(t *testing.T) {
 			conn := tls.Client(client, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{Protocol}, MinVersion: tls.VersionTLS13})
 			_, _ = conn.Write((&message{kind: kindHello, nonce: newNonce()}).encode())
 			from, err := readMessage(conn, kindServer)
-			if err != nil || from.nonce == nil {
-				t.Fatalf("%v", err)
+			if err != nil || from.nonce == nil || nonces[string(from.nonce)] {
+				t.Fatalf("nonce %x, %v", from.nonce, err)
 			}
+			nonces[string(from.nonce)] = true
 			cs := conn.ConnectionState()
 			_, _ = conn.Write(append(tt.answer(means{t, &cs, from}), 42)) // the application's byte at once
 			verdict, err := readMessage(conn, kindVerdict)
@@ -657,6 +665,84 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+// endless gives zeros for ever.
+type endless struct{ n int }
+
+func (e *endless) Read(b []byte) (int, error) { e.n += len(b); return len(b), nil }
+
+// TestMessageBound: TMCP-21.4-4: An end MUST refuse an attestation message longer than 65536 bytes
+// before it reads it.
+func TestMessageBound(t *testing.T) {
+	rest := &endless{}
+	if _, err := readMessage(io.MultiReader(bytes.NewReader([]byte{0, 1, 0, 1}), rest), kindHello); err == nil || rest.n != 0 {
+		t.Errorf("%d bytes read, %v", rest.n, err)
+	}
+}
+
+// An appraiser that finds what it is told.
+type finding protocol.Appraisal
+
+func (f *finding) Appraise(context.Context, protocol.Evidence) (*protocol.Appraisal, error) {
+	return (*protocol.Appraisal)(f), nil
+}
+
+// TestFindings: what an appraiser says bounds the result, and nothing is no
+// result.
+func TestFindings(t *testing.T) {
+	v := newVendor()
+	e := newServer(t, Config{Own: v.own(serverID)})
+	soon := time.Now().Add(time.Hour).Truncate(time.Second)
+	for name, tt := range map[string]struct {
+		f    *finding
+		part string
+	}{
+		"short":   {&finding{Expires: soon, Simulated: true}, ""},
+		"over":    {&finding{Expires: time.Now().Add(-time.Second)}, "is over since"},
+		"nothing": {nil, "no result"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, proved := keep(&Peer{Appraiser: tt.f, Identities: []string{serverID}})
+			err, _ := attack(t, e, p, func(c *conversation) []byte { return c.honest(t).encode() })
+			if tt.part != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.part) {
+					t.Errorf("got %v", err)
+				}
+			} else if err != nil || !proved.Expires.Equal(soon) || !proved.Has(Simulated) {
+				t.Errorf("%v, %+v", err, proved)
+			}
+		})
+	}
+}
+
+// TestCertifiedForAnother: a certificate of a trusted authority, for another
+// name, proves nothing about the one that is wanted.
+func TestCertifiedForAnother(t *testing.T) {
+	v := newVendor()
+	ca, pool := newCA(t)
+	for id, ok := range map[string]bool{serverID: true, "https://example.org/mcp": false, clientID: false} {
+		own := v.own(serverID)
+		cert := issued(t, ca, id)
+		own.Certificate = func() (*tls.Certificate, error) { return cert, nil }
+		p := v.peer(serverID)
+		p.Roots = pool
+		err, reached := attack(t, newServer(t, Config{Own: own}), p, func(c *conversation) []byte { return c.honest(t).encode() })
+		if (err == nil) != ok || reached != ok {
+			t.Errorf("certified for %s: %v", id, err)
+		}
+	}
+	// A client whose certificate is for another workload.
+	own := v.own(clientID)
+	cert := issued(t, ca, "spiffe://example.com/other")
+	own.Certificate = func() (*tls.Certificate, error) { return cert, nil }
+	clients := v.peer(clientID)
+	clients.Roots = pool
+	l := listen(t, Config{Own: v.own(serverID), Peer: clients})
+	serve(t, l)
+	if _, err := dialer(t, Config{Own: own, Peer: v.peer(serverID)}).DialContext(t.Context(), "tcp", l.Addr().String()); !errors.Is(err, ErrUnwelcome) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestStatement: keys of each kind, and what is no statement.
 func TestStatement(t *testing.T) {
 	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
@@ -698,14 +784,15 @@ func TestStatement(t *testing.T) {
 	b, _ := protocol.NewBinding(protocol.RoleServer, serverID, edPub, nil, madeAt(0))
 	good := statement{Binding: *b, cmw: []byte{1}}
 	for name, edit := range map[string]func(*statement){
-		"role 3":       func(s *statement) { s.Role = 3 },
-		"no URI":       func(s *statement) { s.Identity = "x" },
-		"config short": func(s *statement) { s.Config = []byte{1} },
-		"freshness 4":  func(s *statement) { s.Freshness = protocol.Freshness{Kind: 4, Value: []byte("12345678")} },
-		"nonce short":  func(s *statement) { s.Freshness = protocol.Freshness{Kind: 2, Value: []byte("1")} },
-		"no key":       func(s *statement) { s.Key = []byte{0xa0} },
-		"private key":  func(s *statement) { s.Key = append([]byte{0xa4}, append(s.Key[1:], 0x23, 0x40)...) },
-		"key of RSA":   func(s *statement) { s.Key = []byte{0xa1, 0x01, 0x03} },
+		"role 3":        func(s *statement) { s.Role = 3 },
+		"no URI":        func(s *statement) { s.Identity = "x" },
+		"config short":  func(s *statement) { s.Config = []byte{1} },
+		"freshness 4":   func(s *statement) { s.Freshness = protocol.Freshness{Kind: 4, Value: []byte("12345678")} },
+		"nonce short":   func(s *statement) { s.Freshness = protocol.Freshness{Kind: 2, Value: []byte("1")} },
+		"key with more": func(s *statement) { s.Key = append([]byte{0xa4}, append(s.Key[1:], 0x22, 0x40)...) },
+		"no key":        func(s *statement) { s.Key = []byte{0xa0} },
+		"private key":   func(s *statement) { s.Key = append([]byte{0xa4}, append(s.Key[1:], 0x23, 0x40)...) },
+		"key of RSA":    func(s *statement) { s.Key = []byte{0xa1, 0x01, 0x03} },
 	} {
 		s := good
 		s.Key = bytes.Clone(good.Key)
@@ -714,11 +801,14 @@ func TestStatement(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	// TMCP-21.4-3: a signature with anything in its headers is none of ours.
+	// TMCP-21.4-3: a signature made for another purpose, or with anything in its headers is none of ours.
 	sig, _ := ch.sign(protocol.RoleServer, good.encode(), edKey)
+	prot := dcbor.AppendInt([]byte{0xa1, 0x01}, -8) // without typ
+	other := ed25519.Sign(edKey, ch.signed(protocol.RoleServer, prot, good.encode()))
+	untyped := dcbor.AppendBytes(append(dcbor.AppendBytes([]byte{0xd2, 0x84}, prot), 0xa0, 0xf6), other)
 	unprotected := bytes.Replace(sig, []byte{0xa0, 0xf6}, []byte{0xa1, 0x04, 0x40, 0xf6}, 1)
 	payload := bytes.Replace(sig, []byte{0xa0, 0xf6}, []byte{0xa0, 0x40}, 1)
-	for _, bad := range [][]byte{unprotected, payload, sig[1:], append(bytes.Clone(sig), 0), nil} {
+	for _, bad := range [][]byte{untyped, unprotected, payload, sig[1:], append(bytes.Clone(sig), 0), nil} {
 		if ch.verify(protocol.RoleServer, good.encode(), bad, edPub) == nil {
 			t.Errorf("accepted %x", bad)
 		}
