@@ -23,9 +23,9 @@ import (
 
 	"github.com/google/go-sev-guest/abi"
 	sevtest "github.com/google/go-sev-guest/testing"
-	"github.com/google/go-sev-guest/verify/trust"
 
 	"github.com/trustedmcp/tmcp/evidence"
+	"github.com/trustedmcp/tmcp/evidence/vendor"
 )
 
 var may = time.Date(2025, 6, 1, 0, 0, 0, 0, time.UTC)
@@ -245,28 +245,8 @@ func (p *pki) trust(t testing.TB, certs ...*x509.Certificate) *evidence.Trust {
 	return tr
 }
 
-var amdAnchors = sync.OnceValue(func() *evidence.Anchors {
-	a := &evidence.Anchors{}
-	for _, p := range []struct {
-		product    string
-		vcek, vlek []byte
-	}{
-		{Milan, trust.AskArkMilanVcekBytes, trust.AskArkMilanVlekBytes},
-		{Genoa, trust.AskArkGenoaVcekBytes, trust.AskArkGenoaVlekBytes},
-		{Turin, trust.AskArkTurinVcekBytes, trust.AskArkTurinVlekBytes},
-	} {
-		var certs []*x509.Certificate
-		for _, der := range certificates(append(slices.Clone(p.vcek), p.vlek...)) {
-			c, err := x509.ParseCertificate(der)
-			if err != nil {
-				panic(err)
-			}
-			certs = append(certs, c)
-		}
-		a.AMD = append(a.AMD, evidence.AMDChain{Product: p.product, ARK: certs[1], ASK: []*x509.Certificate{certs[0], certs[2]}})
-	}
-	return a
-})
+// amdAnchors are the roots that ship with this module.
+var amdAnchors = sync.OnceValue(vendor.Anchors)
 
 // amd trusts AMD's real roots.
 func amd(now time.Time, certs ...[]byte) *evidence.Trust {

@@ -7,6 +7,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/binary"
+	"encoding/pem"
 	"math/big"
 	"slices"
 	"strings"
@@ -386,7 +387,7 @@ func TestRevocation(t *testing.T) {
 		"of another root":     {crl(other, may.Add(-day), may.Add(day), 2), evidence.NotPerformed},
 		"signature changed":   {changed, evidence.NotPerformed},
 		"junk":                {[]byte("junk"), evidence.NotPerformed},
-		"longer than we read": {append(crl(p, may.Add(-day), may.Add(day), 2), make([]byte, maxItem)...), evidence.NotPerformed},
+		"longer than we read": {append(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: crl(p, may.Add(-day), may.Add(day), 2)}), make([]byte, maxItem)...), evidence.NotPerformed},
 	} {
 		v := New(Options{})
 		tr := p.trust(t, vcek)
@@ -404,7 +405,7 @@ func TestRevocation(t *testing.T) {
 				t.Errorf("%s: the verdict holds until %v", name, r.Verified().Claims().NotAfter)
 			}
 		}
-		if tt.crl == nil || len(tt.crl) > maxItem {
+		if tt.crl == nil {
 			continue
 		}
 		r := v.Verify(evidence.TypeSNP, table, p.trust(t))
