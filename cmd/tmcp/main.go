@@ -78,7 +78,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })
-	root.AddCommand(keygenCommand(), inspectCommand(), serveCommand(), connectCommand(), demoCommand())
+	root.AddCommand(keygenCommand(), inspectCommand(), serveCommand(), connectCommand(), demoCommand(),
+		evidenceCommand(), collateralCommand())
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return 0

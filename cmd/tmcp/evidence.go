@@ -1,0 +1,443 @@
+package main
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/spf13/cobra"
+
+	"github.com/trustedmcp/tmcp/evidence"
+	"github.com/trustedmcp/tmcp/evidence/appraise"
+	"github.com/trustedmcp/tmcp/gateway/appraisal"
+	"github.com/trustedmcp/tmcp/gateway/evidencefile"
+	"github.com/trustedmcp/tmcp/protocol"
+)
+
+func evidenceCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "evidence",
+		Short: "Look into evidence of TEEs, and verify it",
+		Args:  noArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(evidenceInspectCommand(), evidenceVerifyCommand())
+	return cmd
+}
+
+const formats = `FILE is a DCAP quote of TDX or SGX, a report of SEV-SNP, a document of Nitro
+Enclaves, a token of Arm CCA, a GPU's report with its certificate chain in a second
+FILE, a CMW (RFC 9999) with some of these, or a certificate that carries evidence;
+as bytes, hex or base64. - is stdin. The format is told by the bytes.`
+
+func someFiles(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return usagef("%s needs a FILE with evidence; - is stdin", cmd.CommandPath())
+	}
+	return nil
+}
+
+func evidenceInspectCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "inspect [flags] FILE…",
+		Short:   "Show what evidence says, unverified",
+		Long:    "Take evidence apart and show what it says. Nothing is verified: whoever wrote the\nfile can have it say anything.\n\n" + formats,
+		Example: "  tmcp evidence inspect quote.bin\n  tmcp attest --tee sim | tmcp evidence inspect -",
+		Args:    someFiles,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			pieces, err := evidencefile.Load(args, cmd.InOrStdin())
+			if err != nil {
+				return fileError(err)
+			}
+			var all []evidencefile.Description
+			for i := range pieces {
+				all = append(all, evidencefile.Describe(&pieces[i]))
+			}
+			w := cmd.OutOrStdout()
+			if asJSON {
+				return printJSON(w, struct {
+					Verified bool                       `json:"verified"`
+					Evidence []evidencefile.Description `json:"evidence"`
+				}{false, all})
+			}
+			fmt.Fprintln(w, "UNVERIFIED: this is what the evidence says, and anyone can write that")
+			for _, d := range all {
+				printDescription(w, &d, "")
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func printDescription(w io.Writer, d *evidencefile.Description, indent string) {
+	head := d.Format
+	if d.Label != "" {
+		head = d.Label + ": " + head
+	}
+	if d.Type != "" {
+		head += ", " + d.Type
+	}
+	fmt.Fprintf(w, "%s%s, %d bytes\n", indent, head, d.Size)
+	width := 0
+	for _, f := range d.Fields {
+		width = max(width, len(f.Name))
+	}
+	for _, f := range d.Fields {
+		fmt.Fprintf(w, "%s  %-*s  %s\n", indent, width, f.Name, printable(f.Value))
+	}
+	if d.Problem != "" {
+		fmt.Fprintf(w, "%s  can't be read further: %s\n", indent, printable(d.Problem))
+	}
+	for i := range d.Records {
+		printDescription(w, &d.Records[i], indent+"  ")
+	}
+}
+
+// printable keeps evidence from writing to the terminal what it likes.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+func printJSON(w io.Writer, v any) error {
+	b, err := json.Marshal(v, jsontext.WithIndent("  "))
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "%s\n", b)
+	return err
+}
+
+// fileError makes a file that is not there wrong usage.
+func fileError(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return &exitError{exitUsage, err}
+	}
+	return err
+}
+
+// appraisalFlags are those of the commands that appraise.
+type appraisalFlags struct {
+	o  appraisal.Options
+	at string
+}
+
+func (f *appraisalFlags) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringArrayVar(&f.o.Collateral, "collateral", nil, "file or directory with what vendors say of platforms, from tmcp collateral fetch; may be repeated")
+	fl.StringArrayVar(&f.o.CoRIMs, "corim", nil, "file with reference values (CoRIM); may be repeated")
+	fl.StringArrayVar(&f.o.Keys, "corim-key", nil, "file with a public key or certificate (PEM) that may sign reference values; may be repeated")
+	fl.StringArrayVar(&f.o.Roots, "corim-ca", nil, "file with roots (PEM) for certificates of those who may; may be repeated")
+	fl.BoolVar(&f.o.Unsigned, "corim-unsigned", false, "take reference values that nobody signed, since the files are your own")
+	fl.StringVar(&f.o.Policy, "policy", "", "strict, simulated, or a file of rules (default: strict, without --corim with any measurement)")
+	fl.BoolVar(&f.o.Simulator, "simulator", false, "accept simulated TEEs, and no others: for development")
+}
+
+func (f *appraisalFlags) addTime(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.at, "at", "", "time to verify at, as 2026-03-19T00:00:00Z (default: now)")
+}
+
+// load makes the appraiser. Whatever is wrong is wrong usage.
+func (f *appraisalFlags) load(cmd *cobra.Command) (*appraise.Appraiser, time.Time, error) {
+	now := time.Now()
+	if f.at != "" {
+		var err error
+		if now, err = time.Parse(time.RFC3339, f.at); err != nil {
+			return nil, now, usagef("--at %q: want a time as 2026-03-19T00:00:00Z", f.at)
+		}
+	}
+	f.o.Now, f.o.Stdin, f.o.Build = now, cmd.InOrStdin(), "tmcp "+version()
+	if f.o.Policy == appraisal.Simulated {
+		f.o.Simulator = true
+	}
+	if f.o.Policy == "" && !f.o.Simulator && len(f.o.CoRIMs) == 0 {
+		p, err := appraise.NewRules(appraise.Rules{Name: "strict, any measurement", ReferenceValues: "optional", TCB: appraise.TCBRules{Unknown: true}})
+		if err != nil {
+			return nil, now, err
+		}
+		f.o.Default = p
+	}
+	a, err := appraisal.Load(f.o)
+	if err != nil {
+		return nil, now, &exitError{exitUsage, err}
+	}
+	return a, now, nil
+}
+
+// bindingFlags say what evidence must bind.
+type bindingFlags struct{ reportData, nonce, role, identity string }
+
+func (f *bindingFlags) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.reportData, "report-data", "", "what the evidence must bind, in hex; zeros follow up to 64 bytes")
+	fl.StringVar(&f.nonce, "nonce", "", "the same, and repeated in the attestation result: a nonce of 8 to 64 bytes in hex")
+	fl.StringVar(&f.identity, "identity", "", "for certificates: the URI that the key must be attested for")
+	fl.StringVar(&f.role, "role", "server", "for certificates: server or client")
+}
+
+// parse returns what is given, or nil.
+func (f *bindingFlags) parse() (reportData, nonce []byte, err error) {
+	if f.reportData != "" && f.nonce != "" {
+		return nil, nil, usagef("give --report-data or --nonce")
+	}
+	for _, v := range []struct {
+		flag, hex string
+		min       int
+	}{{"report-data", f.reportData, 1}, {"nonce", f.nonce, 8}} {
+		if v.hex == "" {
+			continue
+		}
+		b, err := hex.DecodeString(v.hex)
+		if err != nil || len(b) < v.min || len(b) > protocol.ReportDataSize {
+			return nil, nil, usagef("--%s %.40q: want %d to %d bytes in hex", v.flag, v.hex, v.min, protocol.ReportDataSize)
+		}
+		if reportData = b; v.flag == "nonce" {
+			nonce = b
+		}
+	}
+	if f.role != "server" && f.role != "client" {
+		return nil, nil, usagef("--role %q: want server or client", f.role)
+	}
+	return reportData, nonce, nil
+}
+
+// A verification is one appraisal to make.
+type verification struct {
+	label string
+	in    appraise.Input
+}
+
+// verifications are those that files need: one for each statement of a
+// certificate, or one for all the rest together.
+func (f *bindingFlags) verifications(pieces []evidencefile.Piece, now time.Time) ([]verification, error) {
+	reportData, nonce, err := f.parse()
+	if err != nil {
+		return nil, err
+	}
+	in := appraise.Input{Nonce: nonce, Now: now}
+	if p := pieces[0]; p.Certificate != nil {
+		if len(pieces) > 1 {
+			return nil, usagef("give a certificate alone: %d files are given", len(pieces))
+		}
+		if reportData != nil {
+			return nil, usagef("a certificate says itself what its evidence must bind: leave out --report-data and --nonce")
+		}
+		role := protocol.RoleServer
+		if f.role == "client" {
+			role = protocol.RoleClient
+		}
+		var all []verification
+		for _, s := range p.Statements {
+			if s.Bound() && f.identity == "" {
+				return nil, usagef("the certificate's evidence names whom it is for: say whom you mean with --identity URI")
+			}
+			e, err := s.Evidence(role, f.identity, now)
+			if err != nil {
+				return nil, err
+			}
+			in.CMW, in.ReportData = e.CMW, e.ReportData[:]
+			all = append(all, verification{string(s.Form), in})
+		}
+		return all, nil
+	}
+	var items []evidence.Item
+	gpus := 0
+	for i := range pieces {
+		p := &pieces[i]
+		switch {
+		case p.Certificate != nil || p.CMW != nil && len(pieces) > 1:
+			return nil, usagef("%s: give a CMW or a certificate alone", p.File)
+		case p.CMW != nil:
+			in.CMW = p.CMW
+			continue
+		}
+		items = append(items, *p.Item)
+		if p.Item.MediaType == evidence.TypeNVIDIA {
+			gpus++
+		}
+	}
+	in.Items = items
+	in.Alone = in.CMW == nil && gpus == len(items)
+	switch {
+	case reportData == nil:
+		in.Unbound = true
+	case in.Alone: // a GPU's nonce has 32 bytes, and no zeros
+		in.ReportData = reportData
+	default:
+		in.ReportData = append(slices.Clone(reportData), make([]byte, protocol.ReportDataSize-len(reportData))...)
+	}
+	return []verification{{"", in}}, nil
+}
+
+// A report is what tmcp evidence verify prints.
+type report struct {
+	Verdict   appraise.Verdict `json:"verdict"`
+	Checks    evidence.Checks  `json:"checks"`
+	TCB       *evidence.TCB    `json:"tcb"`
+	EAR       jsontext.Value   `json:"ear"` // claims of the attestation result, unsigned
+	Format    string           `json:"format"`
+	Simulated bool             `json:"simulated"`
+	Policy    struct {
+		Name   string `json:"name"`
+		Digest string `json:"digest"`
+	} `json:"policy"`
+	At      time.Time `json:"at"`
+	Expires time.Time `json:"expires,omitzero"`
+	Summary string    `json:"summary"`
+}
+
+func evidenceVerifyCommand() *cobra.Command {
+	var flags appraisalFlags
+	var binding bindingFlags
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "verify [flags] FILE…",
+		Short: "Verify evidence, and say which check failed and why",
+		Long: `Verify evidence to the roots of its vendor, compare it with reference values, and
+ask a policy. All that is needed is given: nothing is fetched.
+
+` + formats + `
+
+Without --report-data or --nonce nothing shows that the evidence was made for you,
+and the result warns of that. Without --corim measurements are shown and not
+compared, unless a policy lists them.
+
+Exit code 0 says accepted, 1 refused, 2 wrong usage.`,
+		Example: `  tmcp evidence verify quote.bin --collateral collateral.json
+  tmcp evidence verify quote.bin --collateral collateral.json --at 2026-03-19T00:00:00Z --json
+  tmcp evidence verify report.bin --collateral vcek.pem --corim values.corim --corim-key signer.pem --nonce 5f2b…
+  tmcp evidence verify gpu-report.txt gpu-chain.pem`,
+		Args: someFiles,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if _, _, err := binding.parse(); err != nil {
+				return err
+			}
+			a, now, err := flags.load(cmd)
+			if err != nil {
+				return err
+			}
+			pieces, err := evidencefile.Load(args, cmd.InOrStdin())
+			if err != nil {
+				return fileError(err)
+			}
+			todo, err := binding.verifications(pieces, now)
+			if err != nil {
+				return err
+			}
+			rep, err := verifyAll(a, pieces, todo, now)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				err = printJSON(cmd.OutOrStdout(), rep)
+			} else {
+				printReport(cmd.OutOrStdout(), rep)
+			}
+			if err == nil && rep.Verdict != appraise.Accepted {
+				err = &exitError{exitFailure, errors.New("the evidence is refused")}
+			}
+			return err
+		},
+	}
+	flags.add(cmd)
+	flags.addTime(cmd)
+	binding.add(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+// verifyAll makes the verifications, and one report of them: accepted when all
+// are.
+func verifyAll(a *appraise.Appraiser, pieces []evidencefile.Piece, todo []verification, now time.Time) (*report, error) {
+	rep := &report{Verdict: appraise.Accepted, At: now.UTC()}
+	var names []string
+	for _, p := range pieces {
+		names = append(names, p.Format)
+	}
+	rep.Format = strings.Join(names, ", ")
+	rep.Policy.Name, rep.Policy.Digest = a.Policy().Name(), fmt.Sprintf("%x", a.Policy().Digest())
+	if c := pieces[0].Certificate; c != nil {
+		o, detail := evidence.Pass, fmt.Sprintf("of %s, valid until %s", printable(c.Subject.String()), c.NotAfter.Format(time.RFC3339))
+		if now.Before(c.NotBefore) || now.After(c.NotAfter) {
+			o, detail = evidence.Fail, fmt.Sprintf("valid from %s to %s, and the time is %s", c.NotBefore.Format(time.RFC3339), c.NotAfter.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+			rep.Verdict = appraise.Refused
+		}
+		rep.Checks.Add("certificate-validity", o, detail)
+	}
+	for _, v := range todo {
+		r := a.Evaluate(v.in)
+		for _, k := range r.Checks {
+			if len(todo) > 1 {
+				k.Name += "/" + v.label
+			}
+			rep.Checks = append(rep.Checks, k)
+		}
+		if r.Verdict != appraise.Accepted {
+			rep.Verdict = appraise.Refused
+		}
+		rep.Simulated = rep.Simulated || r.Simulated
+		if r.TCB != nil && (rep.TCB == nil || r.TCB.Status.Rank() > rep.TCB.Status.Rank()) {
+			rep.TCB = r.TCB
+		}
+		if rep.Expires.IsZero() || r.Expires.Before(rep.Expires) {
+			rep.Expires = r.Expires
+		}
+		if rep.Summary == "" || r.Verdict != appraise.Accepted {
+			rep.Summary, _, _ = strings.Cut(r.Explanation(), "\n")
+			claims, err := r.EAR().EncodeJSON()
+			if err != nil {
+				return nil, err
+			}
+			rep.EAR = claims
+		}
+	}
+	return rep, nil
+}
+
+func printReport(w io.Writer, r *report) {
+	fmt.Fprintf(w, "%s: %s\n", strings.ToUpper(string(r.Verdict)), r.Format)
+	fmt.Fprintf(w, "  policy %q at %s\n", r.Policy.Name, r.At.Format(time.RFC3339))
+	if r.Simulated {
+		fmt.Fprintln(w, "  SIMULATED: a simulated TEE proves nothing")
+	}
+	if t := r.TCB; t != nil {
+		fmt.Fprintf(w, "  firmware %s", t.Status)
+		if !t.Date.IsZero() {
+			fmt.Fprintf(w, ", of %s", t.Date.Format(time.DateOnly))
+		}
+		if len(t.Advisories) > 0 {
+			fmt.Fprintf(w, ", %s", strings.Join(t.Advisories, ", "))
+		}
+		fmt.Fprintln(w)
+	}
+	width := 0
+	for _, k := range r.Checks {
+		width = max(width, len(k.Name))
+	}
+	// What keeps it from being accepted comes first.
+	for _, o := range []evidence.Outcome{evidence.Fail, evidence.Warn, evidence.Pass, evidence.NotPerformed} {
+		for _, k := range r.Checks {
+			if k.Outcome == o {
+				word := string(o)
+				if o == evidence.NotPerformed {
+					word = "-"
+				}
+				fmt.Fprintf(w, "  %-4s  %-*s  %s\n", word, width, k.Name, printable(k.Detail))
+			}
+		}
+	}
+}
