@@ -15,21 +15,25 @@ func demoCommand() *cobra.Command {
 	var attack, against string
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Watch one call plain and sealed, and six attacks on it",
+		Short: "Watch one call plain and sealed, and attacks on it and on attestation",
 		Long: `Run an MCP server, an MCP client and a hostile relay between them, all in this
 process over loopback, and make one tool call through them.
 
-Without flags: the call plain, the call sealed, and every attack on both.
+Without flags: the call plain, the call sealed, every attack on both, and attacks
+on attestation, with simulated TEEs.
 With --attack: that one, against the sealed call or, with --against plain-mcp,
-against a plain one.
+against a plain one. Attacks on attestation are against a client that demands it
+or, with --against lax, against one that leaves out the check in question.
 
-Exit code 0 if sealed calls held (and, with --against plain-mcp, if the attack
-succeeded, as it must), 1 otherwise.`,
-		Example: "  tmcp demo\n  tmcp demo --attack replay\n  tmcp demo --attack replay --against plain-mcp",
+Exit code 0 if sealed calls held (and, with --against plain-mcp or lax, if the
+attack succeeded, as it must), 1 otherwise.`,
+		Example: "  tmcp demo\n  tmcp demo --attack replay\n  tmcp demo --attack replay --against plain-mcp\n  tmcp demo --attack leaked-identity-key\n  tmcp demo --attack leaked-identity-key --against lax",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if against != "sealed" && against != "plain-mcp" {
-				return usagef("--against %q: want sealed or plain-mcp", against)
+			a := hostile.Attack(attack)
+			attested := slices.Contains(demo.AttestedAttacks, a)
+			if weak := map[bool]string{false: "plain-mcp", true: "lax"}[attested]; against != "sealed" && against != weak {
+				return usagef("--against %q: want sealed or %s", against, weak)
 			}
 			if attack == "" {
 				if cmd.Flags().Changed("against") {
@@ -37,11 +41,21 @@ succeeded, as it must), 1 otherwise.`,
 				}
 				return fullDemo(cmd)
 			}
-			a := hostile.Attack(attack)
-			if a != hostile.None && !slices.Contains(hostile.Attacks, a) {
-				return usagef("--attack %q: want one of %v", attack, hostile.Attacks)
+			if a != hostile.None && !slices.Contains(hostile.Attacks, a) && !attested {
+				return usagef("--attack %q: want one of %v or %v", attack, hostile.Attacks, demo.AttestedAttacks)
 			}
 			sealed := against == "sealed"
+			if attested {
+				o, err := demo.RunAttested(cmd.Context(), a, !sealed)
+				if err != nil {
+					return err
+				}
+				demo.PrintAttested(cmd.OutOrStdout(), o)
+				if o.Succeeded == sealed {
+					return &exitError{exitFailure, fmt.Errorf("attack %s: not what must happen", a)}
+				}
+				return nil
+			}
 			o, err := demo.Run(cmd.Context(), a, sealed)
 			if err != nil {
 				return err
@@ -53,8 +67,8 @@ succeeded, as it must), 1 otherwise.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&attack, "attack", "", fmt.Sprintf("one of %v", hostile.Attacks))
-	cmd.Flags().StringVar(&against, "against", "sealed", "sealed or plain-mcp")
+	cmd.Flags().StringVar(&attack, "attack", "", fmt.Sprintf("one of %v or %v", hostile.Attacks, demo.AttestedAttacks))
+	cmd.Flags().StringVar(&against, "against", "sealed", "sealed; or plain-mcp, and lax for attacks on attestation")
 	return cmd
 }
 
@@ -84,6 +98,19 @@ func fullDemo(cmd *cobra.Command) error {
 	for _, o := range seals {
 		broken = broken || o.Succeeded
 	}
+	demo.Rule(w, "4. Nine attacks on attestation (simulated TEEs)")
+	var all []*demo.AttestedOutcome
+	for _, a := range demo.AttestedAttacks {
+		for _, lax := range []bool{true, false} {
+			o, err := demo.RunAttested(ctx, a, lax)
+			if err != nil {
+				return err
+			}
+			all = append(all, o)
+			broken = broken || o.Succeeded != lax
+		}
+	}
+	demo.TableAttested(w, all)
 	if broken {
 		return &exitError{exitFailure, fmt.Errorf("a sealed call did not hold")}
 	}

@@ -114,7 +114,8 @@ type run struct {
 	chain     *pckChain
 	anchored  bool // chain's root is trusted, and leads to the leaf
 	simulated bool
-	f         *facts
+	f         *facts   // of the collateral that was chosen
+	all       []*facts // of all collateral at hand
 	tcb       *evidence.TCB
 	events    []string // of an event log that matches
 }

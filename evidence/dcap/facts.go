@@ -100,8 +100,9 @@ func (f *facts) signer(text []byte, anchor func(der []byte) *x509.Certificate) (
 }
 
 // collateral returns the facts of the item that fits best: authentic, for this
-// platform, valid now, and then the newest. Nil if there is none.
-func (v *Verifier) collateral(t *evidence.Trust, q *Quote, chain *pckChain, anchor func(der []byte) *x509.Certificate) (best *facts, n int, err error) {
+// platform, valid now, and then the newest. Nil if there is none. all are those of
+// every item: a CRL of any of them may tell of a revocation.
+func (v *Verifier) collateral(t *evidence.Trust, q *Quote, chain *pckChain, anchor func(der []byte) *x509.Certificate) (best *facts, all []*facts, n int, err error) {
 	var rank []uint64
 	for _, item := range t.Endorsements {
 		if item.MediaType != evidence.TypeDCAPCollateral {
@@ -123,11 +124,12 @@ func (v *Verifier) collateral(t *evidence.Trust, q *Quote, chain *pckChain, anch
 				v.collaterals.put(key, f)
 			}
 		}
+		all = append(all, f)
 		if r := f.rank(q, chain, t.Now); best == nil || slices.Compare(r, rank) > 0 {
 			best, rank = f, r
 		}
 	}
-	return best, n, err
+	return best, all, n, err
 }
 
 // rank orders collateral for a quote; the greater the better.

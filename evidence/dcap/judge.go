@@ -14,7 +14,7 @@ import (
 
 // endorsements chooses collateral. It returns false if there is none.
 func (r *run) endorsements() bool {
-	f, n, err := r.v.collateral(r.t, r.q, r.chain, r.anchor)
+	f, all, n, err := r.v.collateral(r.t, r.q, r.chain, r.anchor)
 	switch {
 	case f == nil && n == 0:
 		err = fmt.Errorf("there is no collateral (%s) for FMSPC %x", evidence.TypeDCAPCollateral, r.chain.pck.FMSPC)
@@ -26,7 +26,7 @@ func (r *run) endorsements() bool {
 	default:
 		err = nil
 	}
-	r.f = f
+	r.f, r.all = f, all
 	return r.judge(collateralGiven, err) || f != nil && n <= maxItems
 }
 
@@ -61,6 +61,21 @@ func (r *run) revocation() {
 		look(f.rootCRL, r.chain.ca)
 		for _, s := range f.signers {
 			look(f.rootCRL, s)
+		}
+	}
+	// Who shows evidence may staple collateral to it, with a list from before its key
+	// was revoked. What any list at hand says counts.
+	for _, o := range r.all {
+		if o == f {
+			continue
+		}
+		if o.pckCRL != nil && o.pckCRL.has(r.chain.leaf) && o.pckCRL.issuedBy(r.chain.ca) == nil {
+			look(o.pckCRL, r.chain.leaf)
+		}
+		for _, c := range append([]*x509.Certificate{r.chain.ca}, f.signers...) {
+			if o.rootCRL != nil && o.rootCRL.has(c) && o.rootCRL.issuedBy(r.chain.root) == nil {
+				look(o.rootCRL, c)
+			}
 		}
 	}
 	switch {

@@ -67,3 +67,57 @@ func Table(w io.Writer, plain, sealed []*Outcome) {
 func Rule(w io.Writer, title string) {
 	fmt.Fprintf(w, "\n%s\n%s\n", title, strings.Repeat("-", len(title)))
 }
+
+var explainAttested = map[hostile.Attack]string{
+	Relay:             "the attacker shows the genuine machine's evidence, with a key of its own",
+	Divert:            "the attacker runs the same code, in a genuine TEE, under another name",
+	Reflect:           "the attacker shows the client's own evidence",
+	Stale:             "the attacker has an attested key of three hours ago",
+	Debug:             "the server's TEE is in debug mode: its operator reads the memory",
+	Revoked:           "the machine's attestation key was extracted, and is revoked",
+	OutOfDate:         "the machine lacks the firmware that closes a hole",
+	LeakedAttestation: "the attacker has an attestation key of the TEE's vendor, and makes any evidence",
+	LeakedIdentity:    "the attacker has the server's identity key, and other code",
+}
+
+// sentence cuts an SDK's error to what the protocol said.
+func sentence(s string) string {
+	if i := strings.Index(s, "trust: "); i >= 0 {
+		s = s[i+len("trust: "):]
+	}
+	s, _, _ = strings.Cut(s, "\n")
+	return s
+}
+
+// PrintAttested tells one outcome at length.
+func PrintAttested(w io.Writer, o *AttestedOutcome) {
+	fmt.Fprintf(w, "attack %s: %s\n", o.Attack, explainAttested[o.Attack])
+	if o.Lax {
+		fmt.Fprintf(w, "  against     %s\n", Lax[o.Attack])
+	} else {
+		fmt.Fprintf(w, "  against     a client of profile attested (TEEs are simulated)\n")
+	}
+	fmt.Fprintf(w, "  genuine     %s\n", o.Genuine)
+	fmt.Fprintf(w, "  attacker    %s\n", o.What)
+	if o.Succeeded {
+		fmt.Fprintln(w, "  => THE ATTACK SUCCEEDED")
+	} else {
+		fmt.Fprintln(w, "  => the attack failed")
+	}
+}
+
+// TableAttested tells many, each against the client that lacks a check and
+// against the one that lacks none.
+func TableAttested(w io.Writer, all []*AttestedOutcome) {
+	fmt.Fprintf(w, "%-23s %s\n", "ATTACK", "AGAINST, AND WHAT HAPPENED")
+	for _, o := range all {
+		name, against, mark := string(o.Attack), Lax[o.Attack], "BROKEN"
+		if !o.Lax {
+			name, against = "", "profile attested"
+		}
+		if !o.Succeeded {
+			mark = "held, " + string(o.Reason)
+		}
+		fmt.Fprintf(w, "%-23s %-57s %s\n", name, against, mark)
+	}
+}
