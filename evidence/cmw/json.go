@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/trustedmcp/tmcp/evidence/internal/jose"
 	"github.com/trustedmcp/tmcp/internal/jsonrpc"
 )
 
@@ -56,7 +57,7 @@ func ParseJSON(b []byte) (*CMW, error) {
 	if len(b) > MaxBytes {
 		return nil, errTooLong(len(b))
 	}
-	if err := jsonrpc.Check(b, jsonrpc.Limits{MaxBytes: MaxBytes, MaxDepth: MaxDepth + 2}); err != nil {
+	if err := jose.CheckLimits(b, MaxBytes, MaxDepth+2); err != nil {
 		return nil, fmt.Errorf("cmw: %w", err)
 	}
 	n := 0

@@ -208,7 +208,7 @@ var refusedJSON = []struct{ name, json string }{
 	{"swversion as text", `{"swversion":"3.1.4"}`},
 	{"exp as text", `{"exp":"1700000000"}`},
 	{"exp as float", `{"exp":1700000000.5}`},
-	{"digest in a nested place", `{"submods":{"a":["DIGEST",["SHA-256"]]}}`},
+	{"digest without a value", `{"submods":{"a":["DIGEST",["SHA-256"]]}}`},
 	{"unknown selector", `{"submods":{"a":["COSE","AA"]}}`},
 	{"JWT of two parts", `{"submods":{"a":["JWT","a.b"]}}`},
 	{"empty name", `{"":1}`},

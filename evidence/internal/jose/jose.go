@@ -82,12 +82,20 @@ func Parse(token []byte) (*JWS, error) {
 	return t, nil
 }
 
-// CheckAny reports whether b is one JSON value that package jsonrpc accepts.
-func CheckAny(b []byte) error {
-	return jsonrpc.Check(b, jsonrpc.Limits{MaxBytes: MaxBytes, MaxDepth: MaxDepth})
+// CheckAny reports whether b is one strict JSON value: unique names at every
+// depth, valid UTF-8, nothing after it, at most 1 MiB and 32 levels.
+func CheckAny(b []byte) error { return CheckLimits(b, MaxBytes, MaxDepth) }
+
+// CheckLimits is [CheckAny] with other limits.
+func CheckLimits(b []byte, maxBytes, maxDepth int) error {
+	err := jsonrpc.Check(b, jsonrpc.Limits{MaxBytes: maxBytes, MaxDepth: maxDepth})
+	if e, ok := errors.AsType[*jsonrpc.ParseError](err); ok {
+		return fmt.Errorf("JSON: %s: %s", e.Reason, e.Detail)
+	}
+	return err
 }
 
-// Check reports whether b is one JSON object that package jsonrpc accepts.
+// Check is [CheckAny] for an object.
 func Check(b []byte) error {
 	if err := CheckAny(b); err != nil {
 		return err
