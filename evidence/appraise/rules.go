@@ -73,9 +73,25 @@ type TCBRules struct {
 	// MinEvaluationNumber is the least number of TCB recoveries that collateral must
 	// know of.
 	MinEvaluationNumber uint64 `json:"min_evaluation_number,omitempty"`
-	// Unknown accepts TEEs whose vendor gives no status of their firmware. SEV-SNP,
-	// Nitro and CCA have none; see Checks tcb-minimum for SEV-SNP.
+	// Unknown accepts TEEs whose vendor gives no status of their firmware: Nitro and
+	// CCA, and SEV-SNP without MinimumSNP.
 	Unknown bool `json:"unknown,omitempty"`
+	// MinimumSNP is the oldest firmware of SEV-SNP by product line: Milan, Genoa (and
+	// Bergamo, Siena), Turin. AMD's bulletins say which versions fix what. A line that
+	// is not listed is refused then.
+	MinimumSNP map[string]SNPFirmware `json:"minimum_snp,omitempty"`
+	// CSPs are the cloud providers whose keys (VLEK) are accepted for SEV-SNP, as
+	// AMD names them. Empty: any.
+	CSPs []string `json:"csps,omitempty"`
+}
+
+// SNPFirmware are the security version numbers of SEV-SNP's firmware.
+type SNPFirmware struct {
+	FMC        uint8 `json:"fmc,omitempty"` // Turin only
+	Bootloader uint8 `json:"bootloader"`
+	TEE        uint8 `json:"tee"`
+	SNP        uint8 `json:"snp"`
+	Microcode  uint8 `json:"microcode"`
 }
 
 // A RulesPolicy is a [Policy] of rules.
@@ -152,6 +168,11 @@ func NewRules(r Rules) (*RulesPolicy, error) {
 				return fail("%s: %.140q is not hex of the right length", name, h)
 			}
 			list[i] = hex.EncodeToString(b)
+		}
+	}
+	for line := range r.TCB.MinimumSNP {
+		if !slices.Contains([]string{"Milan", "Genoa", "Turin"}, line) {
+			return fail("tcb.minimum_snp: %q is no product line; want Milan, Genoa or Turin", line)
 		}
 	}
 	for name, values := range r.Claims {

@@ -662,3 +662,36 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(m.Run())
 }
+
+// Who shows evidence may staple the collateral from before its key was revoked.
+// A newer list at hand counts all the same, whatever the order.
+func TestStapledCollateralHidesNoRevocation(t *testing.T) {
+	platform := sim.Platform{Name: "stolen"}
+	_, serial, err := world.PCK(platform)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stapled := simCase{}.items(t)
+	revoked := simCase{collateral: sim.Collateral{Revoked: []*big.Int{serial}}}.items(t)
+	other := simCase{collateral: sim.Collateral{Revoked: []*big.Int{big.NewInt(4711)}}}.items(t)
+	typ, quote := simCase{tdx: &sim.TDX{Platform: platform}}.quote(t)
+	verify := func(items ...evidence.Item) *evidence.Result {
+		return dcap.New(dcap.Options{}).Verify(typ, quote, simTrust(soon, items))
+	}
+	if r := verify(stapled[0], other[0]); !r.Accepted() {
+		t.Errorf("nobody revoked it: %v", r.Checks.Failed())
+	}
+	for name, r := range map[string]*evidence.Result{"last": verify(stapled[0], revoked[0]), "first": verify(revoked[0], stapled[0]), "alone": verify(revoked[0])} {
+		if c, _ := r.Checks.Find("revocation"); c.Outcome != evidence.Fail || r.Accepted() {
+			t.Errorf("the list that revokes stands %s: %+v", name, c)
+		}
+	}
+	// A list that someone else signed revokes nothing.
+	b, err := sim.Other().Collateral(sim.Collateral{Revoked: []*big.Int{serial}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := verify(stapled[0], evidence.Item{MediaType: evidence.TypeDCAPCollateral, Value: b}); !r.Accepted() {
+		t.Errorf("a stranger's list counts: %v", r.Checks.Failed())
+	}
+}

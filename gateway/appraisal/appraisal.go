@@ -64,9 +64,8 @@ func Load(o Options) (*appraise.Appraiser, error) {
 		}
 		return nil, fmt.Errorf("policy %q is for development: it accepts simulated TEEs, which must be asked for too", p.Name())
 	}
-	r := p.Rules()
 	cfg := appraise.Config{Policy: p, Anchors: vendor.Anchors(), Passports: o.Passports, Build: o.Build,
-		Verifiers: verifiers.All(verifiers.Options{AllowDebug: r.Debug, MinEvaluationNumber: r.TCB.MinEvaluationNumber})}
+		Verifiers: verifiers.For(p.Rules())}
 	if o.Simulator {
 		cfg.Simulator = sim.Default().Simulator()
 	}
