@@ -93,7 +93,12 @@ func printDescription(w io.Writer, d *evidencefile.Description, indent string) {
 		width = max(width, len(f.Name))
 	}
 	for _, f := range d.Fields {
-		fmt.Fprintf(w, "%s  %-*s  %s\n", indent, width, f.Name, printable(f.Value))
+		v := printable(f.Value)
+		if len(v) >= 16 && strings.Trim(v, "0") == "" {
+			v = fmt.Sprintf("zeros, %d bytes", len(v)/2)
+		}
+		line := fmt.Sprintf("%s  %-*s  %s", indent, width, f.Name, v)
+		fmt.Fprintln(w, strings.TrimRight(line, " "))
 	}
 	if d.Problem != "" {
 		fmt.Fprintf(w, "%s  can't be read further: %s\n", indent, printable(d.Problem))
@@ -132,8 +137,9 @@ func fileError(err error) error {
 
 // appraisalFlags are those of the commands that appraise.
 type appraisalFlags struct {
-	o  appraisal.Options
-	at string
+	o      appraisal.Options
+	at     string
+	strict bool // the default policy demands reference values, whatever else
 }
 
 func (f *appraisalFlags) add(cmd *cobra.Command) {
@@ -164,7 +170,7 @@ func (f *appraisalFlags) load(cmd *cobra.Command) (*appraise.Appraiser, time.Tim
 	if f.o.Policy == appraisal.Simulated {
 		f.o.Simulator = true
 	}
-	if f.o.Policy == "" && !f.o.Simulator && len(f.o.CoRIMs) == 0 {
+	if f.o.Policy == "" && !f.o.Simulator && len(f.o.CoRIMs) == 0 && !f.strict {
 		p, err := appraise.NewRules(appraise.Rules{Name: "strict, any measurement", ReferenceValues: "optional", TCB: appraise.TCBRules{Unknown: true}})
 		if err != nil {
 			return nil, now, err
@@ -314,7 +320,8 @@ ask a policy. All that is needed is given: nothing is fetched.
 
 Without --report-data or --nonce nothing shows that the evidence was made for you,
 and the result warns of that. Without --corim measurements are shown and not
-compared, unless a policy lists them.
+compared, unless a policy lists them. A check may pass, warn, fail, or not be
+performed (-).
 
 Exit code 0 says accepted, 1 refused, 2 wrong usage.`,
 		Example: `  tmcp evidence verify quote.bin --collateral collateral.json
@@ -436,7 +443,8 @@ func printReport(w io.Writer, r *report) {
 				if o == evidence.NotPerformed {
 					word = "-"
 				}
-				fmt.Fprintf(w, "  %-4s  %-*s  %s\n", word, width, k.Name, printable(k.Detail))
+				line := fmt.Sprintf("  %-4s  %-*s  %s", word, width, k.Name, printable(k.Detail))
+				fmt.Fprintln(w, strings.TrimRight(line, " "))
 			}
 		}
 	}

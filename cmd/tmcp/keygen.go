@@ -11,7 +11,7 @@ import (
 )
 
 func keygenCommand() *cobra.Command {
-	var out, alg string
+	var out, alg, public string
 	cmd := &cobra.Command{
 		Use:   "keygen",
 		Short: "Make an identity key, and print its thumbprint",
@@ -32,12 +32,18 @@ thumbprint, which clients pin with tmcp connect --pin, goes to stdout.`,
 			if err := keyfile.Save(out, key); err != nil {
 				return err
 			}
+			if public != "" {
+				if err := keyfile.SavePublic(public, key.Public()); err != nil {
+					return err
+				}
+			}
 			fmt.Fprintln(cmd.OutOrStdout(), thumb)
 			fmt.Fprintf(cmd.ErrOrStderr(), "wrote %s; serve with: tmcp serve --identity-key %s …; pin with: tmcp connect --pin %s …\n", out, out, thumb)
 			return nil
 		},
 	}
 	cmd.Flags().StringVarP(&out, "out", "o", "tmcp.key", "file to write the private key to; never overwritten")
+	cmd.Flags().StringVar(&public, "public", "", "file to write the public key to as well (PEM), for those who verify what the key signs")
 	cmd.Flags().StringVar(&alg, "alg", keyfile.Algorithms[0], "one of "+strings.Join(keyfile.Algorithms, ", "))
 	return cmd
 }

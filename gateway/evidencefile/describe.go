@@ -316,9 +316,16 @@ func (d *Description) nvidia(b []byte) error {
 		return err
 	}
 	d.add("nonce", rep.Nonce)
-	d.add("measurements", len(rep.Measurements))
+	zero := 0
 	for _, m := range rep.Measurements {
+		if len(bytes.Trim(m.Value, "\x00")) == 0 {
+			zero++
+			continue
+		}
 		d.add(fmt.Sprintf("nvidia.measurement.%d", m.Index), m.Value)
+	}
+	if zero > 0 {
+		d.add("measurements of zeros", zero)
 	}
 	d.add("chain", fmt.Sprintf("%d certificates", bytes.Count(chain, []byte("BEGIN CERTIFICATE"))))
 	return nil

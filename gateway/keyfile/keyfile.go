@@ -58,6 +58,26 @@ func Save(path string, key crypto.Signer) error {
 	return f.Close()
 }
 
+// SavePublic writes a public key to a new file, as PEM. It never overwrites.
+func SavePublic(path string, key crypto.PublicKey) error {
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s exists; choose another --public, or remove it first", path)
+	}
+	if err != nil {
+		return err
+	}
+	if err := pem.Encode(f, &pem.Block{Type: "PUBLIC KEY", Bytes: der}); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
+}
+
 const maxKeyFile = 64 << 10 // bytes
 
 // Load reads a private key in PKCS #8 PEM. A file that others can read is
