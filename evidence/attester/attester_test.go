@@ -169,8 +169,10 @@ func TestTSMRefuses(t *testing.T) {
 		"unknown provider": {change(func(k *kernel) { k.provider = "other" }), `provider is "other"`},
 		"nothing":          {change(func(k *kernel) { k.evidence = func([64]byte, string) ([]byte, error) { return nil, nil } }), "0 bytes"},
 		"too much": {change(func(k *kernel) {
-			k.evidence = func([64]byte, string) ([]byte, error) { return make([]byte, 1<<20), nil }
-		}), "1048576 bytes"},
+			k.evidence = func(rd [64]byte, _ string) ([]byte, error) {
+				return sim.Default().TDXQuote(rd, sim.TDX{Padding: 1 << 16})
+			}
+		}), "want 1 to 40960"},
 		"no quote": {change(func(k *kernel) {
 			k.evidence = func([64]byte, string) ([]byte, error) { return make([]byte, 5000), nil }
 		}), "no evidence that is known"},
@@ -227,6 +229,16 @@ func TestTSMTriesAgain(t *testing.T) {
 	}
 }
 
+// TestTSMGivesUp: what the hardware refuses is not asked for again.
+func TestTSMGivesUp(t *testing.T) {
+	n := 0
+	k := tdxKernel()
+	k.evidence = func([64]byte, string) ([]byte, error) { n++; return nil, syscall.EIO }
+	if _, err := tsm(t, k, attester.Options{}).Attest(context.Background(), reportData); err == nil || n != 1 {
+		t.Errorf("%v after %d tries, want an error after one", err, n)
+	}
+}
+
 func TestTSMNeedsClient(t *testing.T) {
 	if _, err := attester.NewTSM(nil, attester.Options{}); err == nil {
 		t.Error("no error")
@@ -234,6 +246,18 @@ func TestTSMNeedsClient(t *testing.T) {
 	if _, err := attester.NewNSM(nil, attester.Options{}); err == nil {
 		t.Error("no error")
 	}
+}
+
+// watched tells when someone waits for its end.
+type watched struct {
+	context.Context
+	once  sync.Once
+	asked chan bool
+}
+
+func (w *watched) Done() <-chan struct{} {
+	w.once.Do(func() { close(w.asked) })
+	return w.Context.Done()
 }
 
 // TestOneAtATime: callers wait for the device, but no longer than their context
@@ -260,12 +284,17 @@ func TestOneAtATime(t *testing.T) {
 	})
 	<-inside
 	ctx, cancel := context.WithCancel(context.Background())
-	wg.Go(func() {
-		if _, err := a.Attest(ctx, reportData); !errors.Is(err, context.Canceled) {
-			t.Errorf("got %v", err)
-		}
-	})
+	gone := make(chan error)
+	waits := &watched{Context: ctx, asked: make(chan bool)}
+	go func() {
+		_, err := a.Attest(waits, reportData)
+		gone <- err
+	}()
+	<-waits.asked
 	cancel()
+	if err := <-gone; !errors.Is(err, context.Canceled) { // while the first is still inside
+		t.Errorf("got %v", err)
+	}
 	wg.Go(func() {
 		if _, err := a.Attest(context.Background(), reportData); err != nil {
 			t.Error(err)
