@@ -119,7 +119,7 @@ func printable(s string) string {
 }
 
 func printJSON(w io.Writer, v any) error {
-	b, err := json.Marshal(v, jsontext.WithIndent("  "))
+	b, err := json.Marshal(v, jsontext.WithIndent("  "), json.Deterministic(true))
 	if err != nil {
 		return err
 	}
@@ -385,8 +385,14 @@ func verifyAll(a *appraise.Appraiser, pieces []evidencefile.Piece, todo []verifi
 		}
 		rep.Checks.Add("certificate-validity", o, detail)
 	}
+	var kinds []string
 	for _, v := range todo {
 		r := a.Evaluate(v.in)
+		for _, d := range r.Devices {
+			if d.Kind != "" && !slices.Contains(kinds, string(d.Kind)) {
+				kinds = append(kinds, string(d.Kind))
+			}
+		}
 		for _, k := range r.Checks {
 			if len(todo) > 1 {
 				k.Name += "/" + v.label
@@ -411,6 +417,9 @@ func verifyAll(a *appraise.Appraiser, pieces []evidencefile.Piece, todo []verifi
 			}
 			rep.EAR = claims
 		}
+	}
+	if pieces[0].Item == nil && len(kinds) > 0 {
+		rep.Format += " of " + strings.Join(kinds, ", ")
 	}
 	return rep, nil
 }

@@ -29,6 +29,11 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata", RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			hardware, err := filepath.Abs("../../evidence/testdata/hardware")
+			env.Setenv("HARDWARE", hardware) // evidence of real machines
+			return err
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"env-file":   envFile,
 			"env-port":   envPort,
