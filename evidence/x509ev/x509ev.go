@@ -110,6 +110,9 @@ func (s *Statement) Evidence(role protocol.Role, identity string, now time.Time)
 // binding is that of a certificate's key. The time at which the evidence was
 // made is the certificate's notBefore: to the second, and in every certificate.
 func binding(role protocol.Role, identity string, key any, notBefore time.Time) (*protocol.Binding, error) {
+	// TMCP-21.2-4: The report data of a CMW in a certificate MUST be that of section 18.2 for the
+	// certificate's key, with no configuration digest, and with the certificate's notBefore as the
+	// time at which the evidence was made.
 	return protocol.NewBinding(role, identity, key, nil, protocol.Freshness{Kind: protocol.FreshAt, At: notBefore})
 }
 

@@ -132,6 +132,8 @@ func TestHardware(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				// TMCP-21.2-2: The report data of a tagged quote MUST be the SHA-256 digest of the
+				// claims-buffer, followed by zeros.
 				if got := reportDataOf(s.Items[0]); !bytes.Equal(got, e.ReportData[:]) {
 					t.Errorf("%s: the quote binds %x, want %x", s.Form, got, e.ReportData)
 				}
@@ -219,7 +221,10 @@ func TestAttest(t *testing.T) {
 			if err != nil || e.ReportData != bound {
 				t.Errorf("report data %x, bound was %x (%v)", e.ReportData, bound, err)
 			}
-			// TMCP-21.2-4: the CMW forms bind role, identity and time too; quotes alone don't.
+			// The CMW forms bind role, identity and time too; quotes alone don't.
+			//
+			// TMCP-21.2-4: The report data of a CMW in a certificate MUST be that of section 18.2 for the
+			// certificate's key
 			for name, other := range map[string]func() (protocol.Evidence, error){
 				"role": func() (protocol.Evidence, error) {
 					return s.Evidence(protocol.RoleClient, "https://example.com/mcp", start)
@@ -351,12 +356,13 @@ func TestRefused(t *testing.T) {
 		"quote of another TEE":  {[]pkix.Extension{tagged(60000, bstr(fakeQuote(4, 0x82, nil)), bstr(good))}, "0x82"},
 		// TMCP-21.2-6: A verifier MUST refuse reports in CBOR tags 60001 and 60002, which nobody
 		// outside the platform can verify.
-		"report 60001":              {[]pkix.Extension{tagged(60001, bstr(quote), bstr(good))}, "only the platform"},
-		"report 60002":              {[]pkix.Extension{tagged(60002, bstr(quote), bstr(good))}, "only the platform"},
-		"another tag":               {[]pkix.Extension{tagged(60003, bstr(quote), bstr(good))}, "cmw"},
-		"tag trailing":              {[]pkix.Extension{{Id: OIDDICE, Value: append(tagged(60000, bstr(quote), bstr(good)).Value, 0)}}, "cmw"},
-		"DICE empty":                {[]pkix.Extension{{Id: OIDDICE}}, "cmw"},
-		"DICE bad DER":              {[]pkix.Extension{{Id: OIDDICE, Value: []byte{4, 9, 0}}}, "DER"},
+		"report 60001": {[]pkix.Extension{tagged(60001, bstr(quote), bstr(good))}, "only the platform"},
+		"report 60002": {[]pkix.Extension{tagged(60002, bstr(quote), bstr(good))}, "only the platform"},
+		"another tag":  {[]pkix.Extension{tagged(60003, bstr(quote), bstr(good))}, "cmw"},
+		"tag trailing": {[]pkix.Extension{{Id: OIDDICE, Value: append(tagged(60000, bstr(quote), bstr(good)).Value, 0)}}, "cmw"},
+		"DICE empty":   {[]pkix.Extension{{Id: OIDDICE}}, "cmw"},
+		"DICE bad DER": {[]pkix.Extension{{Id: OIDDICE, Value: []byte{4, 9, 0}}}, "DER"},
+		// TMCP-21.2-7: A CMW in extension 2.23.133.5.4.9 MUST NOT be a collection.
 		"DICE collection":           {[]pkix.Extension{{Id: OIDDICE, Value: append([]byte{0xa1, 0x61, 'a'}, record...)}}, "collection"},
 		"CMW without DER":           {[]pkix.Extension{{Id: OIDCMW, Value: record}}, "extension"},
 		"CMW no evidence":           {[]pkix.Extension{{Id: OIDCMW, Value: rvExt}}, "without evidence"},

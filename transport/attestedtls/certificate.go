@@ -283,6 +283,8 @@ func (p *Peer) verifyCertificate(ctx context.Context, certs []*x509.Certificate,
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
+	// TMCP-21.5-3: An implementation MUST label a result of the certificate mode as not bound to the
+	// connection.
 	r := &Result{Mode: ModeCertificate, Role: role, Expires: leaf.NotAfter, Caveats: []Caveat{ConnectionUnbound}}
 	if r.Identity, err = p.identityOf(leaf, x); err != nil {
 		return nil, err
@@ -314,6 +316,8 @@ func (p *Peer) verifyStatement(ctx context.Context, s *x509ev.Statement, leaf *x
 		return refuse("evidence of form %s; accepted are %v", s.Form, forms)
 	}
 	if s.Bound() {
+		// TMCP-21.2-10: A verifier MUST refuse a CMW form whose notBefore is longer ago than its policy
+		// allows.
 		if err := p.young(leaf.NotBefore, now, r); err != nil {
 			return err
 		}
@@ -352,12 +356,16 @@ func (p *Peer) identityOf(leaf *x509.Certificate, x *x509ev.Extracted) (string, 
 }
 
 func checkLeaf(c *x509.Certificate, now time.Time) error {
+	// TMCP-21.2-9: A verifier MUST refuse a certificate before its notBefore, less 60 seconds, or after
+	// its notAfter.
 	switch {
 	case c.NotBefore.After(now.Add(skew)):
 		return refuse("the certificate is valid from %s, now is %s", stamp(c.NotBefore), stamp(now))
 	case now.After(c.NotAfter):
 		return refuse("the certificate was valid until %s, now is %s", stamp(c.NotAfter), stamp(now))
 	}
+	// TMCP-21.2-11: A verifier MUST refuse a certificate with a critical extension that it does not
+	// know.
 	if rest := unhandled(c); len(rest) > 0 {
 		return refuse("the certificate has the critical extension %v, which is not known", rest[0])
 	}

@@ -92,6 +92,8 @@ func TestCertificateHTTP(t *testing.T) {
 					t.Fatalf("%q, %v", body, err)
 				}
 				bound := form != x509ev.TaggedQuote
+				// TMCP-21.5-3: An implementation MUST label a result of the certificate mode as not bound to
+				// the connection.
 				if proved.Mode != ModeCertificate || !proved.Has(ConnectionUnbound) || !proved.Has(IdentityUnproven) ||
 					proved.Has(AgeUnknown) == bound || proved.Has(RoleUnbound) == bound || (proved.Identity == serverID) != bound {
 					t.Errorf("proved %+v", proved)
@@ -149,6 +151,8 @@ func TestCompound(t *testing.T) {
 			p, proved := keep(v.peer(serverID))
 			tt.edit(p)
 			err, _ := tlsShake(t, clientConfig(t, p, nil), serverConfig(t, tt.server, nil))
+			// TMCP-21.5-1: A verifier that is given roots or pins MUST refuse a peer whose certificate they
+			// do not vouch for under the identity wanted.
 			if tt.ok && (err != nil || proved.Has(IdentityUnproven)) || !tt.ok && !errors.Is(err, ErrRefused) {
 				t.Errorf("%v, caveats %v", err, proved.Caveats)
 			}
@@ -215,34 +219,46 @@ func TestCertificateRefused(t *testing.T) {
 	}{
 		"good": {cert: good},
 		// N03: the genuine server's evidence in a certificate of the attacker's.
-		"relay":              {cert: resign(t, good.Leaf, newKey(t), nil), want: ErrRefused, part: "binds something else"},
-		"relay, tagged":      {cert: resign(t, taggedCert.Leaf, newKey(t), nil), edit: allow(x509ev.TaggedQuote), want: ErrRefused, part: "another key"},
-		"tagged":             {cert: taggedCert, want: ErrRefused, part: "form tagged-quote"},
-		"tagged, named":      {cert: taggedCert, edit: allow(x509ev.TaggedQuote)},
-		"no evidence":        {cert: resign(t, good.Leaf, key, func(c *x509.Certificate) { c.ExtraExtensions = nil }), want: ErrNotAttested, part: "no evidence"},
-		"of another vendor":  {cert: of(CertificateConfig{Attester: rogue, Identity: serverID}), want: ErrRefused, part: "not genuine"},
-		"another identity":   {cert: of(CertificateConfig{Attester: v, Identity: "https://example.org/mcp"}), want: ErrRefused, part: "speaks for"},
-		"renamed":            {cert: of(CertificateConfig{Attester: v, Identity: "https://example.org/mcp"}), edit: nil, want: ErrRefused, part: "speaks for"},
-		"of a client":        {cert: of(CertificateConfig{Attester: v, Identity: serverID, Role: protocol.RoleClient}), want: ErrRefused, part: "binds something else"}, // N10
-		"notBefore moved":    {cert: resign(t, good.Leaf, key, func(c *x509.Certificate) { c.NotBefore = c.NotBefore.Add(time.Second) }), want: ErrRefused, part: "binds something else"},
+		"relay":         {cert: resign(t, good.Leaf, newKey(t), nil), want: ErrRefused, part: "binds something else"},
+		"relay, tagged": {cert: resign(t, taggedCert.Leaf, newKey(t), nil), edit: allow(x509ev.TaggedQuote), want: ErrRefused, part: "another key"},
+		// TMCP-21.2-8: A verifier MUST refuse forms that do not bind role, identity and time unless local
+		// policy names them.
+		"tagged":            {cert: taggedCert, want: ErrRefused, part: "form tagged-quote"},
+		"tagged, named":     {cert: taggedCert, edit: allow(x509ev.TaggedQuote)},
+		"no evidence":       {cert: resign(t, good.Leaf, key, func(c *x509.Certificate) { c.ExtraExtensions = nil }), want: ErrNotAttested, part: "no evidence"},
+		"of another vendor": {cert: of(CertificateConfig{Attester: rogue, Identity: serverID}), want: ErrRefused, part: "not genuine"},
+		"another identity":  {cert: of(CertificateConfig{Attester: v, Identity: "https://example.org/mcp"}), want: ErrRefused, part: "speaks for"},
+		"renamed":           {cert: of(CertificateConfig{Attester: v, Identity: "https://example.org/mcp"}), edit: nil, want: ErrRefused, part: "speaks for"},
+		"of a client":       {cert: of(CertificateConfig{Attester: v, Identity: serverID, Role: protocol.RoleClient}), want: ErrRefused, part: "binds something else"}, // N10
+		"notBefore moved":   {cert: resign(t, good.Leaf, key, func(c *x509.Certificate) { c.NotBefore = c.NotBefore.Add(time.Second) }), want: ErrRefused, part: "binds something else"},
+		// TMCP-21.3-2: An attested certificate of a CMW form MUST name its identity, and no other URI, as
+		// a URI in its subject alternative names.
 		"two URIs":           {cert: resign(t, good.Leaf, key, func(c *x509.Certificate) { c.URIs = append(c.URIs, other) }), want: ErrRefused, part: "2 URIs"},
 		"no URI":             {cert: resign(t, good.Leaf, key, func(c *x509.Certificate) { c.URIs = nil }), want: ErrRefused, part: "0 URIs"},
 		"identity rewritten": {cert: resign(t, of(CertificateConfig{Attester: v, Identity: "https://example.org/mcp"}).Leaf, key, func(c *x509.Certificate) { c.URIs = good.Leaf.URIs }), want: ErrRefused, part: "binds something else"},
-		"too old":            {cert: good, edit: func(p *Peer) { p.Now, p.MaxAge = at(30*time.Minute), 31*time.Minute }, want: ErrRefused, part: "older than"},
-		"expired":            {cert: good, edit: func(p *Peer) { p.Now, p.MaxAge = at(3*time.Hour), 24*time.Hour }, want: ErrRefused, part: "valid until"},
-		"of the future":      {cert: good, edit: func(p *Peer) { p.Now = at(-3 * time.Minute) }, want: ErrRefused, part: "valid from"},
+		// TMCP-21.2-10: A verifier MUST refuse a CMW form whose notBefore is longer ago than its policy
+		// allows.
+		"too old": {cert: good, edit: func(p *Peer) { p.Now, p.MaxAge = at(30*time.Minute), 31*time.Minute }, want: ErrRefused, part: "older than"},
+		// TMCP-21.2-9: A verifier MUST refuse a certificate before its notBefore, less 60 seconds, or after
+		// its notAfter.
+		"expired":       {cert: good, edit: func(p *Peer) { p.Now, p.MaxAge = at(3*time.Hour), 24*time.Hour }, want: ErrRefused, part: "valid until"},
+		"of the future": {cert: good, edit: func(p *Peer) { p.Now = at(-3 * time.Minute) }, want: ErrRefused, part: "valid from"},
+		// TMCP-21.2-11: A verifier MUST refuse a certificate with a critical extension that it does not
+		// know.
 		"unknown critical": {cert: resign(t, good.Leaf, key, func(c *x509.Certificate) {
 			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}})
 		}), want: ErrRefused, part: "critical"},
 		"known critical": {cert: resign(t, good.Leaf, key, func(c *x509.Certificate) { c.ExtraExtensions[0].Critical = true })},
 		"policy":         {cert: good, edit: func(p *Peer) { p.Accept = func(*Result) error { return errors.New("not today") } }, want: ErrRefused, part: "not today"},
+		// TMCP-21.2-1: A verifier MUST appraise each statement of evidence in a certificate, and refuse
+		// the certificate when one of them is refused.
 		"one bad of two": {cert: resign(t, good.Leaf, key, func(c *x509.Certificate) {
 			ext, err := x509ev.Attest(t.Context(), rogue, x509ev.DICECMW, x509ev.Subject{Role: protocol.RoleServer, Identity: serverID, Key: key.Public(), NotBefore: c.NotBefore})
 			if err != nil {
 				t.Fatal(err)
 			}
 			c.ExtraExtensions = append(c.ExtraExtensions, ext)
-		}), want: ErrRefused, part: "not genuine"}, // TMCP-21.2-1
+		}), want: ErrRefused, part: "not genuine"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := v.peer(serverID)
@@ -399,11 +415,17 @@ func TestRenewal(t *testing.T) {
 			t.Error("renewed too early")
 		}
 		time.Sleep(time.Minute)
+		// TMCP-21.3-3: A holder SHOULD make a new certificate, with a new key, once an hour, and show the
+		// old one meanwhile only as long as it is valid.
 		if get() != first { // it is being renewed, and nobody waits
 			t.Error("a caller waited for a quote though there was a valid certificate")
 		}
 		synctest.Wait()
 		second := get()
+		// TMCP-21.3-1: An attested certificate MUST be for a key that was made inside the TEE for it
+		if second.PrivateKey.(*ecdsa.PrivateKey).Equal(first.PrivateKey) {
+			t.Error("the same key again")
+		}
 		if second == first || v.made.Load() != 2 {
 			t.Errorf("not renewed after the interval; %d quotes", v.made.Load())
 		}

@@ -21,10 +21,13 @@ func (p *Peer) proves() bool { return p.Roots != nil || len(p.Pins) > 0 }
 // prove fails unless a root or a pin says that the key of certs[0] speaks for
 // identity. Without either it only notes that nobody was asked.
 func (p *Peer) prove(certs []*x509.Certificate, identity string, r *Result, now time.Time) error {
+	// TMCP-21.5-2: An implementation MUST label a result whose identity no root and no pin proved.
 	if !p.proves() {
 		r.caveat(IdentityUnproven)
 		return nil
 	}
+	// TMCP-21.5-1: A verifier that is given roots or pins MUST refuse a peer whose certificate they do
+	// not vouch for under the identity wanted.
 	if len(certs) == 0 {
 		return refuse("it shows no certificate, so nothing says that it is %.200q", identity)
 	}

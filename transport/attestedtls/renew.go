@@ -54,6 +54,8 @@ func (r *renewer[T]) try() (v T, wait <-chan struct{}, err error) {
 		return v, nil, errClosed
 	}
 	now := clock(r.now)
+	// TMCP-21.3-3: A holder SHOULD make a new certificate, with a new key, once an hour, and show the
+	// old one meanwhile only as long as it is valid.
 	young := !r.made.IsZero() && !now.Before(r.made) && now.Sub(r.made) < r.interval
 	if !young && r.flight == nil && !now.Before(r.retry) {
 		r.start(now)
