@@ -157,6 +157,26 @@ func TestSignVerify(t *testing.T) {
 	}
 }
 
+func TestNonceRequired(t *testing.T) {
+	key := newKey(t)
+	r := result()
+	r.Nonce = nil
+	for _, sign := range []func(*Result, crypto.Signer, string) ([]byte, error){(*Result).SignJWT, (*Result).SignCWT} {
+		b, err := sign(r, key, "k")
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := &Options{Keys: eat.Keys{{ID: "k", Public: key.Public()}}, Now: now}
+		if _, err := Verify(b, o); err != nil {
+			t.Error(err)
+		}
+		o.Nonce = []byte("12345678")
+		if _, err := Verify(b, o); err == nil {
+			t.Error("a result without the nonce that was asked for was accepted")
+		}
+	}
+}
+
 // A status that says more than the vector, or than an appraisal, is refused both
 // when it is read and when it is written.
 func TestStatus(t *testing.T) {
