@@ -104,7 +104,8 @@ type Config struct {
 	Collateral []evidence.Item     // endorsements at hand
 	References References          // nil: none
 	Passports  []Passport
-	// Developer and Build name the verifier in its results.
+	// Developer and Build name the verifier in its results; Developer, a URI, is the
+	// issuer too.
 	Developer, Build string
 }
 

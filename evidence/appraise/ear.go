@@ -16,7 +16,7 @@ import (
 // TMCP-19.4-1: A verifier MUST name the policy that decided by its digest in each attestation
 // result.
 func (r *Result) EAR() *ear.Result {
-	e := &ear.Result{IssuedAt: r.Made.Truncate(time.Second), Nonce: r.Nonce, Submods: map[string]*ear.Appraisal{},
+	e := &ear.Result{Issuer: r.developer, IssuedAt: r.Made.Truncate(time.Second), Nonce: r.Nonce, Submods: map[string]*ear.Appraisal{},
 		Verifier: ear.VerifierID{Developer: r.developer, Build: r.build}}
 	if r.Expires.After(r.Made) {
 		e.Expires = r.Expires.Truncate(time.Second)
