@@ -223,6 +223,7 @@ func TestHeaders(t *testing.T) {
 		return mapWriter(append([]Field{{hdrAlg, dcbor.AppendInt(nil, -7)}, {hdrType, TextItem(MediaType)}}, f...)).encode()
 	}
 	empty := Item{0xa0}
+	id, _ := keyID(testKey.Public())
 	valid := &Validity{NotAfter: testNow.AddDate(1, 0, 0)}
 	for _, tt := range []struct {
 		name         string
@@ -242,6 +243,8 @@ func TestHeaders(t *testing.T) {
 		{"hash envelope", base(Field{hdrHashAlg, UintItem(1)}, Field{hdrCWT, cwt()}), empty, payload, ErrMalformed, "hash envelopes"},
 		{"other content type", mapWriter{{hdrAlg, dcbor.AppendInt(nil, -7)}, {hdrType, TextItem("text/plain")}, {hdrCWT, cwt()}}.encode(), empty, payload, ErrMalformed, "content type"},
 		{"other algorithm", mapWriter{{hdrAlg, dcbor.AppendInt(nil, -35)}, {hdrType, TextItem(MediaType)}, {hdrCWT, cwt()}}.encode(), empty, payload, ErrUnauthorized, ""},
+		{"other algorithm, right key id", mapWriter{{hdrAlg, dcbor.AppendInt(nil, -35)}, {hdrType, TextItem(MediaType)}, {hdrKID, dcbor.AppendBytes(nil, id)}, {hdrCWT, cwt()}}.encode(), empty, payload, ErrSignature, "algorithm -35"},
+		{"two chains", base(Field{hdrCWT, cwt()}, Field{hdrX5Chain, dcbor.AppendBytes(nil, p.leaf.Raw)}), mapWriter{{hdrX5Chain, dcbor.AppendBytes(nil, p.leaf.Raw)}}.encode(), payload, ErrMalformed, "not protected"},
 		{"unprotected label", base(Field{hdrCWT, cwt()}), mapWriter{{hdrKID, dcbor.AppendBytes(nil, []byte("x"))}}.encode(), payload, ErrMalformed, "not protected"},
 		{"unprotected chain of another key", base(Field{hdrCWT, cwt()}), mapWriter{{hdrX5Chain, dcbor.AppendBytes(nil, p.leaf.Raw)}}.encode(), payload, ErrUnauthorized, ""},
 		{"payload is no CoRIM", base(Field{hdrCWT, cwt()}), empty, []byte{0}, ErrMalformed, "tag 501"},
@@ -252,7 +255,6 @@ func TestHeaders(t *testing.T) {
 		}
 	}
 	// A header key that says who signed does not help who did not.
-	id, _ := keyID(testKey.Public())
 	b := sealed(base(Field{hdrKID, dcbor.AppendBytes(nil, id)}, Field{hdrCWT, cwt()}), empty, payload)
 	b[len(b)-1] ^= 1
 	if _, err := Verify(b, &Trust{Keys: testKeys, Now: testNow}); !errors.Is(err, ErrSignature) {

@@ -263,6 +263,21 @@ func TestSeries(t *testing.T) {
 	}
 }
 
+// "authorized-by in common-condition takes precedence over the authorized-by in
+// condition."
+func TestSeriesAuthority(t *testing.T) {
+	a := env("a")
+	m := meas("", named("n"))
+	m.AuthorizedBy = []corim.Key{lab}
+	for _, common := range [][]corim.Key{nil, {attester}} {
+		s := corim.SeriesTriple{Environment: a, AuthorizedBy: common, Series: []corim.SeriesRecord{{Condition: []corim.Measurement{m}, Addition: []corim.Measurement{meas("", named("added"))}}}}
+		r := appraise(t, store(t, verified(t, "x", vendor, corim.Triples{Series: []corim.SeriesTriple{s}})), ev(a, meas("", named("n"))))
+		if got := len(endorsed(r)); got != len(common) {
+			t.Errorf("common authority %v: %d added", common, got)
+		}
+	}
+}
+
 // A series that looks at what another adds is decided after it, whatever the order
 // of triples and manifests.
 func TestSeriesInOrder(t *testing.T) {
@@ -308,7 +323,7 @@ func TestDomains(t *testing.T) {
 	es := []ECT{ev(cpu, meas("", named("c"))), ev(nic, meas("", named("n"))), ev(fw, meas("", named("f")))}
 	// The board is found once its parts are, bottom up.
 	s := store(t, verified(t, "x", vendor, corim.Triples{
-		Membership: []corim.DomainTriple{dom(board, cpu, nic), dom(cpu, fw), dom(env("rack"), board), dom(env("other"), env("absent"))},
+		Membership: []corim.DomainTriple{dom(board, cpu, nic), dom(cpu, fw), dom(env("rack"), board), dom(env("other"), nic, env("absent"))},
 		Dependency: []corim.DomainTriple{dom(cpu, fw), dom(nic, env("absent"))},
 	}))
 	want := []string{fmt.Sprint(Membership, board), fmt.Sprint(Membership, cpu), fmt.Sprint(Membership, env("rack")), fmt.Sprint(Dependency, cpu)}
@@ -389,15 +404,29 @@ func TestKeys(t *testing.T) {
 			t.Error("a certificate is verified without roots")
 		}
 	}
-	// The element and the authority are conditions.
-	for i, k := range []corim.KeyTriple{
-		{Environment: a, Keys: []corim.Key{bare}, MKey: corim.TextItem("other")},
-		{Environment: a, Keys: []corim.Key{bare}, AuthorizedBy: []corim.Key{lab}},
+	// The element and the authority are conditions. What the attester says becomes
+	// no endorsement of the vendor's by being corroborated.
+	ref := []corim.Record{rec(a, meas("slot", corim.Values{Keys: []corim.Key{bare}}))}
+	for i, tr := range []corim.Triples{
+		{Identity: []corim.KeyTriple{{Environment: a, Keys: []corim.Key{bare}, MKey: corim.TextItem("other")}}},
+		{Identity: []corim.KeyTriple{{Environment: a, Keys: []corim.Key{bare}, AuthorizedBy: []corim.Key{lab}}}},
+		{Identity: []corim.KeyTriple{{Environment: a, Keys: []corim.Key{bare}, AuthorizedBy: []corim.Key{vendor}}}},
+		{AttestKey: []corim.KeyTriple{{Environment: a, Keys: []corim.Key{attester}, MKey: corim.TextItem("slot")}}},
 	} {
-		r := appraise(t, store(t, verified(t, "x", vendor, corim.Triples{Identity: []corim.KeyTriple{k}})), evidence)
-		if len(r.ACS) != 1 {
+		tr.Reference = ref
+		r := appraise(t, store(t, verified(t, "x", vendor, tr)), evidence)
+		if len(r.ACS) != 2 || r.ACS[1].Type != ReferenceValues {
 			t.Errorf("condition %d is not looked at", i)
 		}
+	}
+}
+
+func TestAllThatMatchAreFound(t *testing.T) {
+	same := corim.Triples{Reference: []corim.Record{rec(env("a"), meas("", digests(1)))}}
+	two := corim.Triples{Reference: []corim.Record{rec(env("a"), meas("", corim.Values{Digests: []corim.Digest{sha384(9), sha(1)}}))}}
+	r := appraise(t, store(t, verified(t, "1", vendor, same), verified(t, "2", lab, same), verified(t, "3", lab, two)), ev(env("a"), meas("", digests(1))))
+	if n := len(r.Subjects[0].Matches); n != 3 {
+		t.Errorf("%d match", n)
 	}
 }
 

@@ -206,6 +206,7 @@ func TestMatchIntel(t *testing.T) {
 		{"status, more", -88, arr(tx("UpToDate")), arr(tx("UpToDate"), tx("OutOfDate")), false},
 		{"status, another order", -88, arr(tx("b"), tx("a")), arr(tx("a"), tx("b")), true},
 		{"status member", -88, expr(60021, 6, arr(tx("UpToDate"), tx("SWHardeningNeeded"))), arr(tx("UpToDate")), true},
+		{"status member, none", -88, expr(60021, 6, arr(tx("UpToDate"))), arr(), false},
 		{"status beside others", -88, expr(60021, 6, arr(tx("UpToDate"))), arr(tx("UpToDate"), tx("Revoked")), false},
 		{"status not member", -88, expr(60021, 7, arr(tx("Revoked"))), arr(tx("UpToDate")), true},
 		{"no advisories", -89, arr(), arr(), true},

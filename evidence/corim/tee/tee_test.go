@@ -342,6 +342,15 @@ func TestReferenceRefuses(t *testing.T) {
 	}
 }
 
+// A reference value is for all instances.
+func TestNoInstance(t *testing.T) {
+	all := claims(evidence.SNP)
+	rs, profile, err := Reference(evidence.SNP, map[string]any{"snp.measurement": all["snp.measurement"], "snp.chipid": all["snp.chipid"]})
+	if err != nil || profile != corim.ProfileAMD || len(rs) != 1 || rs[0].Environment.Instance != nil || len(rs[0].Claims) != 1 {
+		t.Errorf("%+v, %q, %v", rs, profile, err)
+	}
+}
+
 // What runs now becomes what may run.
 func TestSelect(t *testing.T) {
 	for _, k := range []evidence.Kind{evidence.TDX, evidence.SGX, evidence.SNP, evidence.Nitro, evidence.CCA} {
