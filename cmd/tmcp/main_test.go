@@ -2,11 +2,13 @@ package main
 
 import (
 	"bufio"
+	"encoding/hex"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -40,6 +42,8 @@ func TestScripts(t *testing.T) {
 			"await-line": awaitLine,
 			"start":      start,
 			"interrupt":  interrupt,
+			"flip":       flip,
+			"unhex":      unhex,
 		},
 	})
 }
@@ -54,6 +58,22 @@ func envPort(ts *testscript.TestScript, _ bool, args []string) {
 	u, err := url.Parse(args[1])
 	ts.Check(err)
 	ts.Setenv(args[0], u.Port())
+}
+
+// flip copies a file with one bit changed: flip FILE OFFSET OUT.
+func flip(ts *testscript.TestScript, _ bool, args []string) {
+	b := []byte(ts.ReadFile(args[0]))
+	at, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	b[at] ^= 1
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), b, 0o600))
+}
+
+// unhex makes bytes of hex: unhex FILE OUT.
+func unhex(ts *testscript.TestScript, _ bool, args []string) {
+	b, err := hex.DecodeString(strings.Join(strings.Fields(ts.ReadFile(args[0])), ""))
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), b, 0o600))
 }
 
 // A background is a command that start started.
