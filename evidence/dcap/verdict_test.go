@@ -505,12 +505,15 @@ func TestPCKSignsNoCollateral(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for cn, want := range map[string]bool{"Intel SGX TCB Signing": true, "Intel SGX PCK Certificate": false, "Intel SGX PCK Platform CA": false} {
+	for _, tt := range []struct {
+		cn       string
+		ca, want bool
+	}{{"Intel SGX TCB Signing", false, true}, {"Intel SGX TCB Signing", true, false}, {"Intel SGX PCK Certificate", false, false}, {"Intel SGX PCK Platform CA", true, false}} {
 		c, err := dcap.ParseCollateral(simCase{}.items(t)[0].Value)
 		if err != nil {
 			t.Fatal(err)
 		}
-		leaf := certificate(t, cn, root, key, leafKey.Public().(*ecdsa.PublicKey), strings.HasSuffix(cn, "CA"))
+		leaf := certificate(t, tt.cn, root, key, leafKey.Public().(*ecdsa.PublicKey), tt.ca)
 		c.TCBInfoChain = append(encode(leaf), encode(root)...)
 		c.TCBInfoSignature = rawSign(t, leafKey, c.TCBInfo)
 		s, err := evidence.NewSimulator(evidence.Anchors{Intel: []*x509.Certificate{root}})
@@ -523,8 +526,8 @@ func TestPCKSignsNoCollateral(t *testing.T) {
 		}
 		_, q := simCase{}.quote(t)
 		r := dcap.New(dcap.Options{}).Verify(evidence.TypeTDX, q, &evidence.Trust{Anchors: &evidence.Anchors{}, Simulator: s, Now: soon, Endorsements: []evidence.Item{item}})
-		if k, _ := r.Checks.Find("tcb-info"); (k.Outcome == evidence.Pass) != want {
-			t.Errorf("%s: %v", cn, k)
+		if k, _ := r.Checks.Find("tcb-info"); (k.Outcome == evidence.Pass) != tt.want {
+			t.Errorf("%+v: %v", tt, k)
 		}
 	}
 }
@@ -582,21 +585,27 @@ func TestStructure(t *testing.T) {
 		q   []byte
 		put func(b []byte) []byte
 	}{
-		"empty":              {q4, func(b []byte) []byte { return nil }},
-		"cut":                {q4, func(b []byte) []byte { return b[:len(b)-1] }},
-		"cut in the header":  {q4, func(b []byte) []byte { return b[:47] }},
-		"version 6":          {q4, func(b []byte) []byte { b[0] = 6; return b }},
-		"version 3 for TDX":  {q4, func(b []byte) []byte { b[0] = 3; return b }},
-		"SGX in version 4":   {q4, func(b []byte) []byte { b[4] = 0; return b }},
-		"P-384":              {q4, func(b []byte) []byte { b[2] = 3; return b }},
-		"another vendor":     {q4, func(b []byte) []byte { b[12] = 0; return b }},
-		"body type":          {q5, func(b []byte) []byte { b[48] = 2; return b }},
-		"body size":          {q5, func(b []byte) []byte { b[50]++; return b }},
-		"length too large":   {q4, func(b []byte) []byte { le.PutUint32(b[632:], 1<<31); return b }},
-		"length too small":   {q4, func(b []byte) []byte { le.PutUint32(b[632:], le.Uint32(b[632:])-1); return b }},
-		"outer type":         {q4, func(b []byte) []byte { b[636+128] = 5; return b }},
-		"inner length":       {q4, func(b []byte) []byte { b[636+130]++; return b }},
-		"QE data length":     {q3, func(b []byte) []byte { le.PutUint16(b[436+64+64+384+64:], 0xffff); return b }},
+		"empty":             {q4, func(b []byte) []byte { return nil }},
+		"cut":               {q4, func(b []byte) []byte { return b[:len(b)-1] }},
+		"cut in the header": {q4, func(b []byte) []byte { return b[:47] }},
+		"version 6":         {q4, func(b []byte) []byte { b[0] = 6; return b }},
+		"version 3 for TDX": {q4, func(b []byte) []byte { b[0] = 3; return b }},
+		"SGX in version 4":  {q4, func(b []byte) []byte { b[4] = 0; return b }},
+		"P-384":             {q4, func(b []byte) []byte { b[2] = 3; return b }},
+		"another vendor":    {q4, func(b []byte) []byte { b[12] = 0; return b }},
+		"body type":         {q5, func(b []byte) []byte { b[48] = 2; return b }},
+		"body size":         {q5, func(b []byte) []byte { b[50]++; return b }},
+		"length too large":  {q4, func(b []byte) []byte { le.PutUint32(b[632:], 1<<31); return b }},
+		"length too small":  {q4, func(b []byte) []byte { le.PutUint32(b[632:], le.Uint32(b[632:])-1); return b }},
+		"outer type":        {q4, func(b []byte) []byte { b[636+128] = 5; return b }},
+		"inner length":      {q4, func(b []byte) []byte { b[636+130]++; return b }},
+		"QE data length":    {q3, func(b []byte) []byte { le.PutUint16(b[436+64+64+384+64:], 0xffff); return b }},
+		"much QE data": {q3, func(b []byte) []byte {
+			b = slices.Insert(b, 1014, make([]byte, 1000)...)
+			le.PutUint16(b[1012:], le.Uint16(b[1012:])+1000)
+			le.PutUint32(b[432:], le.Uint32(b[432:])+1000)
+			return b
+		}},
 		"EPID certification": {q3, func(b []byte) []byte { b[436+64+64+384+64+2+32] = 1; return b }},
 		"too long":           {q3, func(b []byte) []byte { return append(b, make([]byte, 1<<16)...) }},
 	} {
