@@ -49,6 +49,7 @@ const (
 	defaultInterval = time.Hour
 	defaultMaxAge   = 2 * time.Hour
 	defaultTimeout  = 10 * time.Second
+	maxIdentity     = 2048             // bytes of a URI
 	skew            = 60 * time.Second // of clocks, for what is not valid yet
 )
 
@@ -176,6 +177,9 @@ func (p *Peer) check(role protocol.Role) error {
 }
 
 func checkIdentity(id string) error {
+	if len(id) > maxIdentity {
+		return fmt.Errorf("attested TLS: an identity of %d bytes; at most %d are allowed", len(id), maxIdentity)
+	}
 	if u, err := url.Parse(id); err != nil || u.Scheme == "" || u.Host == "" && u.Opaque == "" {
 		return fmt.Errorf("attested TLS: identity %.200q is not an absolute URI", id)
 	}

@@ -500,12 +500,16 @@ func TestConfigurations(t *testing.T) {
 	defer func() { _ = l.Close() }()
 	own := newCertificate(t, CertificateConfig{Attester: v, Identity: serverID})
 	for name, f := range map[string]func() error{
-		"no attester":       func() error { _, err := NewCertificate(CertificateConfig{Identity: serverID}); return err },
-		"no identity":       func() error { _, err := NewCertificate(CertificateConfig{Attester: v}); return err },
-		"no certificate":    func() error { _, err := ServerConfig(nil, nil); return err },
-		"no appraiser":      func() error { _, err := ServerConfig(own, &Peer{}); return err },
-		"no peer":           func() error { _, err := ClientConfig(nil, nil); return err },
-		"no server name":    func() error { _, err := ClientConfig(v.peer(), nil); return err },
+		"no attester":    func() error { _, err := NewCertificate(CertificateConfig{Identity: serverID}); return err },
+		"no identity":    func() error { _, err := NewCertificate(CertificateConfig{Attester: v}); return err },
+		"no certificate": func() error { _, err := ServerConfig(nil, nil); return err },
+		"no appraiser":   func() error { _, err := ServerConfig(own, &Peer{}); return err },
+		"no peer":        func() error { _, err := ClientConfig(nil, nil); return err },
+		"no server name": func() error { _, err := ClientConfig(v.peer(), nil); return err },
+		"identity too long": func() error {
+			_, err := ClientConfig(v.peer("https://localhost/"+strings.Repeat("a", 2048)), nil)
+			return err
+		},
 		"identity no URI":   func() error { _, err := ClientConfig(v.peer("localhost"), nil); return err },
 		"listener, no own":  func() error { _, err := NewListener(l, Config{}); return err },
 		"own, no attester":  func() error { _, err := NewListener(l, Config{Own: &Own{Identity: serverID}}); return err },
