@@ -35,9 +35,12 @@ const (
 	GoogleCS       Kind = "google-confidential-space" // RS256
 	NVIDIANRAS     Kind = "nvidia-nras"               // ES384; [["JWT", overall], {"GPU-0": …}]
 	AICC           Kind = "aicc"                      // RS384
-	maxNonces           = 16
-	maxDevices          = 64
-	maxReportData       = 64 // bytes
+)
+
+const (
+	maxNonces     = 16
+	maxDevices    = 64
+	maxReportData = 64 // bytes
 )
 
 // Expect says what a token must be. The zero value of each field is its strict
