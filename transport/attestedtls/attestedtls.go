@@ -74,7 +74,9 @@ type Peer struct {
 	// Timeout bounds one appraisal, in the certificate mode. Default 10 seconds.
 	Timeout time.Duration
 	// Accept, if not nil, sees each result before the connection is used, and may
-	// refuse it.
+	// refuse it. In the certificate mode TLS calls it before the peer has proven
+	// that it holds the certificate's key: the handshake fails afterwards if it
+	// does not, so a result seen there is not yet a connection.
 	Accept func(*Result) error
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
