@@ -38,7 +38,7 @@ type Appraiser interface {
 }
 
 // MaxEvidence is the largest evidence in a key object, in bytes.
-const MaxEvidence = 56 << 10
+const MaxEvidence = 120 << 10
 
 // Evidence is what an [Appraiser] is given.
 type Evidence struct {

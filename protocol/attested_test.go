@@ -286,7 +286,7 @@ func TestAttesterFailure(t *testing.T) {
 	if _, err := protocol.NewServer(protocol.ServerConfig{Identity: must(protocol.GenerateIdentity(uri)), Attestation: &protocol.Attestation{}}); err == nil {
 		t.Error("an attestation without an attester")
 	}
-	huge := relay{append(dcbor.AppendBytesHead(nil, 57<<10), make([]byte, 57<<10)...)}
+	huge := relay{append(dcbor.AppendBytesHead(nil, 121<<10), make([]byte, 121<<10)...)}
 	s, _ = attestedServer(t, huge, nil)
 	_, _, err = s.KeyObject(t0)
 	expectReason(t, "evidence that is too large", err, protocol.CannotAttest)

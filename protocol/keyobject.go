@@ -48,7 +48,7 @@ const (
 	kidIdentity = "identity"
 	kidAttested = "attested"
 
-	maxKeyObject = 64 << 10         // bytes
+	maxKeyObject = 128 << 10        // bytes
 	maxRSABits   = 8192             // larger keys cost a verifier seconds
 	maxValidity  = time.Hour        // exp - nbf
 	clockSkew    = 60 * time.Second // for nbf only: an expired object is expired
@@ -377,7 +377,7 @@ type sealedClaims struct {
 // splitKeyObject reads the outer structure strictly: every item deterministic,
 // no header beyond the known ones, one or two signatures in their order.
 func splitKeyObject(b []byte) (*sealedClaims, error) {
-	// TMCP-5.1-5: A verifier MUST refuse a key object longer than 64 KiB, before it decodes it.
+	// TMCP-5.1-5: A verifier MUST refuse a key object longer than 128 KiB, before it decodes it.
 	if len(b) > maxKeyObject {
 		return nil, fail(KeyObjectInvalid, "%d bytes, the limit is %d", len(b), maxKeyObject)
 	}

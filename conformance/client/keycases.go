@@ -154,8 +154,8 @@ func keyObjects() []conformance.Case {
 			keys := dcbor.AppendUint(dcbor.AppendArray(dcbor.AppendArray(nil, 1), 2), 1)
 			o.claims[claimKeys] = dcbor.AppendBytes(keys, make([]byte, 1215))
 		})),
-		key("too-large", "TMCP-5.1-5", "a key object of more than 64 KiB is refused", bent(func(o *keyObject) {
-			o.claims[-75000] = blob(make([]byte, 65<<10))
+		key("too-large", "TMCP-5.1-5", "a key object of more than 128 KiB is refused", bent(func(o *keyObject) {
+			o.claims[-75000] = blob(make([]byte, 129<<10))
 		})),
 		key("deep", "TMCP-2.3-2", "a claim that nests without end is refused", bent(func(o *keyObject) {
 			o.claims[-75000] = append(bytes.Repeat([]byte{0x81}, 5000), 0)

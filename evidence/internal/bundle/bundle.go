@@ -21,7 +21,7 @@ func Encode(cpu evidence.Item, endorsements, gpus []evidence.Item) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	// TMCP-18.4-6: Evidence in a key object MUST be at most 56 KiB.
+	// TMCP-18.4-6: Evidence in a key object MUST be at most 120 KiB
 	if len(b) > protocol.MaxEvidence {
 		return nil, fmt.Errorf("the evidence has %d bytes, with %d endorsements stapled and %d GPUs; a key object holds at most %d: staple less, or attest fewer GPUs", len(b), len(endorsements), len(gpus), protocol.MaxEvidence)
 	}

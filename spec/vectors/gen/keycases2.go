@@ -68,7 +68,7 @@ func cutSignature(n int) func([]byte) []byte {
 }
 
 func badStructures() []keyCase {
-	long := func(b []byte) []byte { return append(b[:len(b):len(b)], make([]byte, 70<<10)...) }
+	long := func(b []byte) []byte { return append(b[:len(b):len(b)], make([]byte, 130<<10)...) }
 	head := func(b []byte) []byte { // the head of the map of claims, in two bytes
 		return append([]byte{0xb8, b[0] & 31}, b[1:]...)
 	}
@@ -83,7 +83,7 @@ func badStructures() []keyCase {
 		{name: "empty", reason: koi, req: "TMCP-5.1-1", note: "No bytes.", mutate: func([]byte) []byte { return []byte{} }},
 		{name: "truncated", reason: koi, req: "TMCP-5.1-1", note: "The last byte is missing.", mutate: func(b []byte) []byte { return b[:len(b)-1] }},
 		{name: "trailing", reason: koi, req: "TMCP-2.3-1", note: "A byte follows.", mutate: func(b []byte) []byte { return append(b, 0) }},
-		{name: "too-large", reason: koi, req: "TMCP-5.1-5", note: "Beyond 64 KiB.", mutate: long},
+		{name: "too-large", reason: koi, req: "TMCP-5.1-5", note: "Beyond 128 KiB.", mutate: long},
 		{name: "tag-missing", reason: koi, req: "TMCP-5.1-1", note: "Without tag 98.", change: do(func(k *ko) { k.tag = 0 })},
 		{name: "tag-sign1", reason: koi, req: "TMCP-5.1-1", note: "Tag 18, COSE_Sign1.", change: do(func(k *ko) { k.tag = 18 })},
 		{name: "tag-twice", reason: koi, req: "TMCP-5.1-1", note: "Tag 98 twice.", mutate: func(b []byte) []byte { return append([]byte{0xd8, 98}, b...) }},
