@@ -25,6 +25,8 @@ func TestMain(m *testing.M) {
 		"echo-server":  echoServer,
 		"dying-server": dyingServer,
 		"echo-client":  echoClient,
+		// ask-verifier has a verifier appraise a simulated TEE.
+		"ask-verifier": askVerifier,
 	})
 }
 
