@@ -12,9 +12,10 @@ type Role string
 
 // The roles that the suite knows.
 const (
-	RoleServer Role = "server"
-	RoleClient Role = "client"
-	RoleRelay  Role = "relay"
+	RoleServer   Role = "server"
+	RoleClient   Role = "client"
+	RoleRelay    Role = "relay"
+	RoleVerifier Role = "verifier" // of key objects and evidence, behind a shim
 )
 
 // Profile is a set of requirements that is tested together.
@@ -24,6 +25,7 @@ type Profile string
 const (
 	ProfileCore     Profile = "core"     // MCP itself, where the trust extension depends on it
 	ProfileIdentity Profile = "identity" // sealed calls to an identity, without a TEE
+	ProfileAttested Profile = "attested" // … to an identity that runs in a TEE
 )
 
 // Level is the strength of a requirement, in BCP 14 terms.
