@@ -254,6 +254,7 @@ func FuzzDecode(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	plain := b
 	f.Add(b)
 	f.Add([]byte("\xd9\x01\xf5\xa2\x00\x61a\x01\x81\xd9\x01\xf9\x41\x00"))
 	signed, err := Sign(full(), &Signer{Name: "f", Key: testKey})
@@ -281,9 +282,13 @@ func FuzzDecode(f *testing.F) {
 		if err == nil && s != nil {
 			_ = s.Signer
 		}
-		_, err = Verify(b, &Trust{Keys: testKeys, Now: testNow, Legacy: true})
-		if err == nil && !bytes.Equal(b, signed) {
+		if _, err = Verify(b, &Trust{Keys: testKeys, Now: testNow}); err == nil && !bytes.Equal(b, signed) {
 			t.Fatalf("verified, but nobody signed it: %x", b)
+		}
+		if v, err := Verify(b, &Trust{Keys: testKeys, Now: testNow, Legacy: true}); err == nil {
+			if again, err := v.CoRIM().Encode(); err != nil || !bytes.Equal(again, plain) {
+				t.Fatalf("verified, but nobody signed it: %x", again)
+			}
 		}
 	})
 }

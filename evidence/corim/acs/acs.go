@@ -61,6 +61,9 @@ type ECT struct {
 	Authority   []corim.Key
 	Profile     string
 	Manifest    string // id of the CoRIM; "" for evidence
+	// Labels are names for people, of evidence: by measurement key as
+	// [corim.Item.Describe] shows it without quotes, or "register 0".
+	Labels map[string]string
 }
 
 // envKey is an environment by the deterministic CBOR of its attributes; "" is an

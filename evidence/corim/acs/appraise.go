@@ -567,8 +567,8 @@ func mentions(c *condition, e *ECT) bool {
 	}
 	for i := range c.elements {
 		for j := range e.Elements {
-			if string(c.elements[i].Key) == string(e.Elements[j].Key) && slices.ContainsFunc(codes(&c.elements[i].Values), func(n int64) bool {
-				return slices.Contains(codes(&e.Elements[j].Values), n)
+			if string(c.elements[i].Key) == string(e.Elements[j].Key) && slices.ContainsFunc(c.elements[i].Values.Codes(), func(n int64) bool {
+				return slices.Contains(e.Elements[j].Values.Codes(), n)
 			}) {
 				return true
 			}

@@ -2,10 +2,7 @@ package acs
 
 import (
 	"bytes"
-	"encoding/hex"
-	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/trustedmcp/tmcp/evidence/corim"
 	"github.com/trustedmcp/tmcp/internal/dcbor"
@@ -421,91 +418,4 @@ func items(v corim.Item) []corim.Item {
 		return nil
 	}
 	return out
-}
-
-// show renders one attribute for people.
-func show(v *corim.Values, code int64) string {
-	switch code {
-	case corim.CodeVersion:
-		if v.Version != nil {
-			return v.Version.Version
-		}
-	case corim.CodeSVN:
-		if v.SVN != nil && v.SVN.Form == corim.MinSVN {
-			return fmt.Sprint("at least ", v.SVN.Value)
-		}
-		if v.SVN != nil {
-			return fmt.Sprint(v.SVN.Value)
-		}
-	case corim.CodeDigests:
-		return showDigests(v.Digests)
-	case corim.CodeFlags:
-		var out []string
-		for _, f := range v.Flags {
-			out = append(out, fmt.Sprintf("%d=%v", f.Code, len(f.Value) == 1 && f.Value[0] == 0xf5))
-		}
-		return strings.Join(out, " ")
-	case corim.CodeRaw:
-		switch {
-		case v.Raw == nil:
-		case v.Raw.Unknown != nil:
-			return "of an unknown type"
-		case v.Raw.Mask != nil:
-			return fmt.Sprintf("%x, mask %x", v.Raw.Value, v.Raw.Mask)
-		case v.RawMask != nil:
-			return fmt.Sprintf("%x, mask %x", v.Raw.Value, v.RawMask)
-		default:
-			return hex.EncodeToString(v.Raw.Value)
-		}
-	case corim.CodeRegisters:
-		var out []string
-		for _, r := range v.Registers {
-			out = append(out, r.RegisterID.String()+"="+showDigests(r.Digests))
-		}
-		return strings.Join(out, " ")
-	case corim.CodeInt:
-		if v.Int != nil {
-			end := func(n *int64) string {
-				if n == nil {
-					return "any"
-				}
-				return fmt.Sprint(*n)
-			}
-			if v.Int.Range {
-				return end(v.Int.Min) + " to " + end(v.Int.Max)
-			}
-			return end(v.Int.Min)
-		}
-	case corim.CodeSerial:
-		return v.Serial
-	case corim.CodeName:
-		return v.Name
-	case corim.CodeMAC:
-		return hex.EncodeToString(v.MAC)
-	case corim.CodeIP:
-		return hex.EncodeToString(v.IP)
-	case corim.CodeUEID:
-		return hex.EncodeToString(v.UEID)
-	case corim.CodeUUID:
-		return hex.EncodeToString(v.UUID)
-	case corim.CodeKeys:
-		var out []string
-		for _, k := range v.Keys {
-			out = append(out, k.String())
-		}
-		return strings.Join(out, ", ")
-	default:
-		if x := extra(v, code); x != nil {
-			return x.Describe()
-		}
-	}
-	return ""
-}
-
-func showDigests(ds []corim.Digest) string {
-	var out []string
-	for _, d := range ds {
-		out = append(out, d.String())
-	}
-	return strings.Join(out, " or ")
 }

@@ -13,7 +13,8 @@ import (
 // A Mismatch is one attribute of a reference value that the evidence does not
 // satisfy.
 type Mismatch struct {
-	Element string // measurement key, "" for an anonymous element
+	Element string // measurement key, "" for an anonymous element; and register
+	Label   string // what the evidence calls it: the name of a claim; or ""
 	Code    int64  // code point of measurement-values-map; -1 << 62: the element is missing
 	Want    string
 	Have    string // "" when the evidence has no such attribute
@@ -23,8 +24,9 @@ const codeMissing = -1 << 62
 
 // String says it in one line: "rtmr2: want …, have …".
 func (m Mismatch) String() string {
-	name := m.Element
-	if m.Code != codeMissing {
+	name := m.Label
+	if name == "" && m.Code != codeMissing {
+		name = m.Element
 		if name != "" {
 			name += " "
 		}
@@ -98,18 +100,21 @@ func differences(want []corim.Measurement, e *ECT, profile string) []Mismatch {
 		}
 		if !found {
 			best = nil
-			for _, code := range codes(&w.Values) {
-				best = append(best, Mismatch{Element: name, Code: code, Want: show(&w.Values, code)})
+			for _, code := range w.Values.Codes() {
+				best = append(best, Mismatch{Element: name, Code: code, Want: w.Values.Text(code)})
 			}
 		}
 		out = append(out, best...)
+	}
+	for i := range out {
+		out[i].Label = e.Labels[out[i].Element]
 	}
 	return out
 }
 
 func valueDifferences(name, profile string, w, h *corim.Values) []Mismatch {
 	var out []Mismatch
-	for _, code := range codes(w) {
+	for _, code := range w.Codes() {
 		one := only(w, code)
 		if code == corim.CodeRegisters {
 			for _, r := range w.Registers {
@@ -117,45 +122,17 @@ func valueDifferences(name, profile string, w, h *corim.Values) []Mismatch {
 				if have != nil && matchDigests(r.Digests, have.Digests) {
 					continue
 				}
-				m := Mismatch{Element: strings.TrimSpace(name + " register " + r.RegisterID.String()), Code: code, Want: showDigests(r.Digests)}
+				m := Mismatch{Element: strings.TrimSpace(name + " register " + r.RegisterID.String()), Code: code, Want: corim.DigestsText(r.Digests)}
 				if have != nil {
-					m.Have = showDigests(have.Digests)
+					m.Have = corim.DigestsText(have.Digests)
 				}
 				out = append(out, m)
 			}
 			continue
 		}
 		if !Match(profile, &one, h) {
-			out = append(out, Mismatch{Element: name, Code: code, Want: show(w, code), Have: show(h, code)})
+			out = append(out, Mismatch{Element: name, Code: code, Want: w.Text(code), Have: h.Text(code)})
 		}
-	}
-	return out
-}
-
-// codes are the code points that v has, without the deprecated mask.
-func codes(v *corim.Values) []int64 {
-	out := make([]int64, 0, 4)
-	has := func(ok bool, code int64) {
-		if ok {
-			out = append(out, code)
-		}
-	}
-	has(v.Version != nil, corim.CodeVersion)
-	has(v.SVN != nil, corim.CodeSVN)
-	has(len(v.Digests) > 0, corim.CodeDigests)
-	has(len(v.Flags) > 0, corim.CodeFlags)
-	has(v.Raw != nil, corim.CodeRaw)
-	has(v.MAC != nil, corim.CodeMAC)
-	has(v.IP != nil, corim.CodeIP)
-	has(v.Serial != "", corim.CodeSerial)
-	has(v.UEID != nil, corim.CodeUEID)
-	has(v.UUID != nil, corim.CodeUUID)
-	has(v.Name != "", corim.CodeName)
-	has(len(v.Keys) > 0, corim.CodeKeys)
-	has(len(v.Registers) > 0, corim.CodeRegisters)
-	has(v.Int != nil, corim.CodeInt)
-	for _, f := range v.Extra {
-		out = append(out, f.Code)
 	}
 	return out
 }
@@ -256,15 +233,8 @@ func (r *Result) Checks() evidence.Checks {
 // String describes a tuple for people.
 func (e *ECT) String() string {
 	var parts []string
-	for i := range e.Elements {
-		m := &e.Elements[i]
-		for _, code := range codes(&m.Values) {
-			name := corim.ValueName(code)
-			if m.Key != nil {
-				name = strings.Trim(m.Key.Describe(), `"`) + " " + name
-			}
-			parts = append(parts, name+" "+show(&m.Values, code))
-		}
+	for _, m := range e.Elements {
+		parts = append(parts, m.String())
 	}
 	for _, k := range e.Keys {
 		parts = append(parts, k.String())

@@ -97,7 +97,7 @@ func (b *builder) intel() []*environment {
 			p.env.Instance = corim.BytesItem(ppid)
 		}
 		if v, ok := take[[]byte](b, "intel.pceid"); ok {
-			p.add(uintKey(80), corim.Values{Name: fmt.Sprintf("%X", v)})
+			p.add(uintKey(80), "intel.pceid", corim.Values{Name: fmt.Sprintf("%X", v)})
 			p.code(-80, corim.TextItem(fmt.Sprintf("%X", v)))
 		}
 		p.svn(text("intel.pcesvn"), 0, "intel.pcesvn")
@@ -121,11 +121,11 @@ func (b *builder) snp() []*environment {
 	} else if id, _ := take[[]byte](b, "snp.chipid"); !zero(id) {
 		e.env.Instance = corim.BytesItem(id)
 		if !b.reference {
-			e.add(uintKey(3328), corim.Values{Raw: &corim.RawValue{Value: id}})
+			e.add(uintKey(3328), "snp.chipid", corim.Values{Raw: &corim.RawValue{Value: id}})
 		}
 	}
 	if n, ok := take[uint64](b, "snp.version"); ok {
-		e.add(uintKey(0), corim.Values{Version: &corim.Version{Version: strconv.FormatUint(n, 10), Scheme: corim.UintItem(corim.SchemeDecimal)}})
+		e.add(uintKey(0), "snp.version", corim.Values{Version: &corim.Version{Version: strconv.FormatUint(n, 10), Scheme: corim.UintItem(corim.SchemeDecimal)}})
 	}
 	e.svn(uintKey(1), 0, "snp.guestsvn")
 	e.bits(uintKey(2), 0, "snp.policy", 8)
@@ -134,7 +134,7 @@ func (b *builder) snp() []*environment {
 	e.number(uintKey(5), 0, "snp.vmpl")
 	e.bits(uintKey(7), 0, "snp.platforminfo", 8)
 	if len(b.reportData) > 0 {
-		e.add(uintKey(640), corim.Values{Raw: &corim.RawValue{Value: b.reportData}})
+		e.add(uintKey(640), "report data", corim.Values{Raw: &corim.RawValue{Value: b.reportData}})
 	}
 	e.measured(uintKey(641), 0, "snp.measurement", 48)
 	if v, ok := take[[]byte](b, "snp.hostdata"); ok && b.sized("snp.hostdata", v, 32) {
@@ -142,7 +142,7 @@ func (b *builder) snp() []*environment {
 		if !b.reference {
 			host.Digests = []corim.Digest{{Alg: corim.SHA384, Value: v}} // as AMD's draft has it
 		}
-		e.add(uintKey(642), host)
+		e.add(uintKey(642), "snp.hostdata", host)
 	}
 	// All zero: the report has none.
 	if !b.isZero("snp.idkeydigest") {
@@ -173,7 +173,7 @@ func (e *environment) tcb(key uint64, claim string) {
 		e.b.fail("%s can't be a reference value: as one number its parts have no order; use policy", claim)
 		return
 	}
-	e.addSVN(uintKey(key), binary.LittleEndian.Uint64(v))
+	e.addSVN(uintKey(key), claim, binary.LittleEndian.Uint64(v))
 }
 
 func (b *builder) nitro() []*environment {
@@ -213,7 +213,7 @@ func (b *builder) nvidia() []*environment {
 	}
 	for _, name := range []string{"nvidia.driver", "nvidia.vbios"} {
 		if s, ok := take[string](b, name); ok && s != "" {
-			e.add(text(name), corim.Values{Version: &corim.Version{Version: s}})
+			e.add(text(name), name, corim.Values{Version: &corim.Version{Version: s}})
 		}
 	}
 	if v, ok := b.values["nvidia.fwid"].([]byte); ok && len(v) > 0 {
@@ -259,7 +259,7 @@ func (b *builder) cca() []*environment {
 		if s, ok := take[string](b, prefix+part+".version"); ok && s != "" {
 			c.Version = &corim.Version{Version: s}
 		}
-		p.add(text("cca.software-component"), c)
+		p.add(text("cca.software-component"), "cca.sw", c)
 	}
 	p.raw(text("cca.platform-config"), 0, "cca.config", 0)
 	p.number(text("cca.lifecycle"), 0, "cca.lifecycle")

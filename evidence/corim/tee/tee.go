@@ -63,7 +63,7 @@ func Evidence(v *evidence.Verified, authority ...corim.Key) ([]acs.ECT, error) {
 	authority = append([]corim.Key{corim.KeyID([]byte(name))}, authority...)
 	out := make([]acs.ECT, 0, len(envs))
 	for _, e := range envs {
-		out = append(out, acs.ECT{Name: e.name, Type: acs.Evidence, Environment: e.env, Elements: e.elements, Authority: authority, Profile: e.profile})
+		out = append(out, acs.ECT{Name: e.name, Type: acs.Evidence, Environment: e.env, Elements: e.elements, Authority: authority, Profile: e.profile, Labels: e.labels})
 	}
 	return out, nil
 }
@@ -177,6 +177,7 @@ type environment struct {
 	env      corim.Environment
 	profile  string
 	elements []corim.Measurement
+	labels   map[string]string // see acs.ECT
 	b        *builder
 }
 
@@ -230,10 +231,11 @@ func take[T any](b *builder, name string) (v T, ok bool) {
 }
 
 func (b *builder) env(name, profile string, e corim.Environment) *environment {
-	return &environment{name: name, env: e, profile: profile, b: b}
+	return &environment{name: name, env: e, profile: profile, labels: map[string]string{}, b: b}
 }
 
-func (e *environment) add(key corim.Item, v corim.Values) {
+func (e *environment) add(key corim.Item, claim string, v corim.Values) {
+	e.labels[strings.Trim(key.Describe(), `"`)] = claim
 	e.elements = append(e.elements, corim.Measurement{Key: key, Values: v})
 }
 
@@ -283,7 +285,7 @@ func (e *environment) measured(key corim.Item, code int64, claim string, size in
 		e.b.fail("the claim %s has %d bytes: no hash that is known has", claim, len(v))
 		return
 	}
-	e.add(key, corim.Values{Digests: []corim.Digest{digestOf(v)}})
+	e.add(key, claim, corim.Values{Digests: []corim.Digest{digestOf(v)}})
 	if code != 0 {
 		d := digestOf(v)
 		e.code(code, dcbor.AppendBytes(dcbor.AppendInt(dcbor.AppendArray(nil, 2), d.Alg), d.Value))
@@ -296,7 +298,7 @@ func (e *environment) raw(key corim.Item, code int64, claim string, size int) {
 	if !ok || !e.b.sized(claim, v, size) {
 		return
 	}
-	e.add(key, corim.Values{Raw: &corim.RawValue{Value: v}})
+	e.add(key, claim, corim.Values{Raw: &corim.RawValue{Value: v}})
 	if code != 0 {
 		e.code(code, dcbor.AppendBytes(nil, v))
 	}
@@ -315,7 +317,7 @@ func (e *environment) bits(key corim.Item, code int64, claim string, size int) {
 		e.b.fail("the claim %s, %d, has more than %d bytes", claim, n, size)
 		return
 	}
-	e.add(key, corim.Values{Raw: &corim.RawValue{Value: v[:size]}})
+	e.add(key, claim, corim.Values{Raw: &corim.RawValue{Value: v[:size]}})
 	if code != 0 {
 		e.code(code, dcbor.AppendBytes(nil, v[:size]))
 	}
@@ -327,18 +329,18 @@ func (e *environment) svn(key corim.Item, code int64, claim string) {
 	if !ok {
 		return
 	}
-	e.addSVN(key, n)
+	e.addSVN(key, claim, n)
 	if code != 0 {
 		e.code(code, corim.UintItem(n))
 	}
 }
 
-func (e *environment) addSVN(key corim.Item, n uint64) {
+func (e *environment) addSVN(key corim.Item, claim string, n uint64) {
 	form := corim.TaggedSVN
 	if e.b.reference {
 		form = corim.MinSVN
 	}
-	e.add(key, corim.Values{SVN: &corim.SVN{Value: n, Form: form}})
+	e.add(key, claim, corim.Values{SVN: &corim.SVN{Value: n, Form: form}})
 }
 
 // number is an identifier that is a number.
@@ -351,7 +353,7 @@ func (e *environment) number(key corim.Item, code int64, claim string) {
 		e.b.fail("the claim %s, %d, is out of range", claim, n)
 		return
 	}
-	e.add(key, corim.Values{Int: corim.Int(int64(n))})
+	e.add(key, claim, corim.Values{Int: corim.Int(int64(n))})
 	if code != 0 {
 		e.code(code, corim.UintItem(n))
 	}
@@ -360,7 +362,7 @@ func (e *environment) number(key corim.Item, code int64, claim string) {
 // named is a text.
 func (e *environment) named(key corim.Item, claim string) {
 	if s, ok := take[string](e.b, claim); ok && s != "" {
-		e.add(key, corim.Values{Name: s})
+		e.add(key, claim, corim.Values{Name: s})
 	}
 }
 
@@ -373,6 +375,7 @@ func (e *environment) registers(claim string, n int, size int) {
 		if ok && algorithm(v) == 0 {
 			e.b.fail("the claim %s has %d bytes: no hash that is known has", name, len(v))
 		} else if ok && e.b.sized(name, v, size) {
+			e.labels[fmt.Sprint("register ", i)] = name
 			regs = append(regs, corim.Register{RegisterID: corim.RegisterID{Index: uint64(i)}, Digests: []corim.Digest{digestOf(v)}})
 		}
 	}

@@ -121,20 +121,20 @@ func TestManifestsMatchTheirEvidence(t *testing.T) {
 		says   map[string]string // how the explanation names a claim, where not by its name
 	}{
 		{evidence.TDX, "tdx", append(Defaults(evidence.TDX), "tdx.tdattributes", "tdx.xfam", "tdx.mrconfigid", "tdx.mrowner", "tdx.mrownerconfig", "tdx.mrservicetd"),
-			map[string]string{"tdx.mrtd": "83 digests", "tdx.rtmr0": "register 0", "tdx.rtmr1": "register 1", "tdx.rtmr2": "register 2", "tdx.rtmr3": "register 3", "tdx.tdattributes": "82 raw-value"}},
-		{evidence.TDX, "tdx.module", []string{"tdx.mrseam", "tdx.mrsignerseam", "tdx.seamattributes"}, map[string]string{"tdx.mrseam": "83", "tdx.mrsignerseam": "84", "tdx.seamattributes": "82"}},
-		{evidence.TDX, "intel.qe", []string{"intel.qe.mrsigner", "intel.qe.isvprodid", "intel.qe.isvsvn"}, map[string]string{"intel.qe.mrsigner": "84", "intel.qe.isvprodid": "85", "intel.qe.isvsvn": "73 svn: want at least"}},
-		{evidence.SGX, "sgx", []string{"sgx.mrenclave"}, map[string]string{"sgx.mrenclave": "83"}},
+			nil},
+		{evidence.TDX, "tdx.module", []string{"tdx.mrseam", "tdx.mrsignerseam", "tdx.seamattributes"}, nil},
+		{evidence.TDX, "intel.qe", []string{"intel.qe.mrsigner", "intel.qe.isvprodid", "intel.qe.isvsvn"}, nil},
+		{evidence.SGX, "sgx", []string{"sgx.mrenclave"}, nil},
 		{evidence.SGX, "sgx", []string{"sgx.mrsigner", "sgx.isvprodid", "sgx.isvsvn", "sgx.attributes", "sgx.miscselect", "sgx.configid", "sgx.isvextprodid", "sgx.isvfamilyid"},
-			map[string]string{"sgx.mrsigner": "84", "sgx.isvprodid": "85", "sgx.isvsvn": "73 svn", "sgx.attributes": "82", "sgx.miscselect": "81"}},
+			nil},
 		{evidence.SNP, "snp", []string{"snp.measurement", "snp.hostdata", "snp.policy", "snp.familyid", "snp.imageid", "snp.vmpl", "snp.guestsvn", "snp.platforminfo", "snp.authorkeydigest", "snp.version"},
-			map[string]string{"snp.measurement": "641", "snp.hostdata": "642", "snp.policy": "2 raw", "snp.familyid": "3", "snp.imageid": "4", "snp.vmpl": "5", "snp.guestsvn": "1 svn", "snp.platforminfo": "7", "snp.authorkeydigest": "644", "snp.version": "0 version"}},
-		{evidence.Nitro, "nitro", append(Defaults(evidence.Nitro), "nitro.pcr8"), map[string]string{"nitro.pcr0": "register 0", "nitro.pcr1": "register 1", "nitro.pcr2": "register 2", "nitro.pcr8": "register 8"}},
+			nil},
+		{evidence.Nitro, "nitro", append(Defaults(evidence.Nitro), "nitro.pcr8"), nil},
 		{evidence.NVIDIA, "nvidia", []string{"nvidia.measurement.1", "nvidia.measurement.9", "nvidia.measurement.35", "nvidia.driver", "nvidia.vbios", "nvidia.fwid"},
-			map[string]string{"nvidia.measurement.1": "1 digests", "nvidia.measurement.9": "9 digests", "nvidia.measurement.35": "35 raw-value"}},
+			nil},
 		{evidence.CCA, "cca", []string{"cca.rem0", "cca.rem1", "cca.rem2", "cca.rem3", "cca.rpv"}, nil},
 		{evidence.CCA, "cca.platform", []string{"cca.implid", "cca.sw.BL.measurement", "cca.sw.BL.signer", "cca.sw.BL.version", "cca.sw.RMM.measurement", "cca.lifecycle", "cca.config"},
-			map[string]string{"cca.implid": "no manifest has reference values", "cca.sw.BL.measurement": "cca.software-component", "cca.sw.BL.signer": "cryptokeys", "cca.sw.BL.version": "version", "cca.sw.RMM.measurement": "cca.software-component", "cca.config": "cca.platform-config"}},
+			map[string]string{"cca.implid": "no manifest has reference values", "cca.sw.BL.measurement": "cca.sw: want", "cca.sw.BL.signer": "cca.sw: want", "cca.sw.BL.version": "cca.sw: want", "cca.sw.RMM.measurement": "cca.sw: want"}},
 	} {
 		t.Run(string(tt.kind)+" "+tt.name, func(t *testing.T) {
 			all := claims(tt.kind)
@@ -179,7 +179,7 @@ func TestManifestsMatchTheirEvidence(t *testing.T) {
 				}
 				says := tt.says[n]
 				if says == "" {
-					says = n
+					says = n + ": want "
 				}
 				sub := look(other)
 				if sub.Outcome == acs.Corroborated || !strings.Contains(sub.Explain(), says) {
