@@ -141,8 +141,8 @@ func testPCK(t testing.TB) (chain []byte, ext []byte) {
 	return nil, nil
 }
 
-// TestExtension reads a real one, and refuses it with any bit of its structure
-// changed.
+// TestExtension reads a real one, and refuses it with one thing wrong. No bit of it
+// makes the parser panic.
 func TestExtension(t *testing.T) {
 	_, ext := testPCK(t)
 	p, err := sgxExtension(ext)
@@ -153,10 +153,12 @@ func TestExtension(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	for name, b := range map[string][]byte{
-		"trailing":  append(bytes.Clone(ext), 0),
-		"cut":       ext[:len(ext)-1],
-		"empty":     {0x30, 0},
-		"ppid size": bytes.Replace(ext, []byte{1, 1, 4, 16}, []byte{1, 1, 4, 15}, 1),
+		"trailing":        append(bytes.Clone(ext), 0),
+		"cut":             ext[:len(ext)-1],
+		"empty":           {0x30, 0},
+		"one SVN missing": bytes.Replace(ext, []byte{0x0d, 1, 2, 5, 2}, []byte{0x0d, 1, 2, 31, 2}, 1),
+		"SVN of 256":      bytes.Replace(ext, []byte{0x0d, 1, 2, 5, 2, 1, 4}, []byte{0x0d, 1, 2, 5, 2, 1, 0xff}, 1),
+		"ppid size":       bytes.Replace(ext, []byte{1, 1, 4, 16}, []byte{1, 1, 4, 15}, 1),
 	} {
 		if _, err := sgxExtension(b); err == nil {
 			t.Errorf("%s: parsed", name)

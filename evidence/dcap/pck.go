@@ -189,9 +189,6 @@ func parsePCKChain(text []byte, anchor func(der []byte) *x509.Certificate) (*pck
 	if c.leaf, err = x509.ParseCertificate(ders[0]); err != nil {
 		return nil, fmt.Errorf("the PCK certificate: %v", err)
 	}
-	if p256(c.leaf) == nil {
-		return nil, errors.New("the PCK certificate's key is not ECDSA with P-256")
-	}
 	for _, e := range c.leaf.Extensions {
 		if e.Id.Equal(oidSGX) {
 			if c.pck != nil {
