@@ -9,8 +9,14 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/trustedmcp/tmcp/evidence"
+	"github.com/trustedmcp/tmcp/evidence/corim/tee"
 )
 
 // sigstruct makes a signature structure, and signs it with a new key.
@@ -129,5 +135,55 @@ func TestParse(t *testing.T) {
 	}
 	if got := strings.Join(all.Names(), " "); got != "sgx.isvprodid sgx.isvsvn" {
 		t.Error(got)
+	}
+}
+
+func TestSimulated(t *testing.T) {
+	for _, k := range []evidence.Kind{evidence.TDX, evidence.SGX, evidence.SNP, evidence.Nitro, evidence.CCA} {
+		ref, err := Simulated(k, strings.NewReader("image"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range ref.Names() { // as other values are given
+			if _, err := Parse(name + "=" + Format(ref.Values[name])); err != nil {
+				t.Error(err)
+			}
+		}
+		if _, err := tee.Manifest("x", ref.Kind, ref.Values); err != nil {
+			t.Errorf("%s: %v", k, err)
+		}
+	}
+	if _, err := Simulated("abacus", strings.NewReader("image")); err == nil {
+		t.Error("a simulated abacus")
+	}
+}
+
+// TestEventLog replays the log of a real guest, whose RTMRs go-tdx-guest tells.
+func TestEventLog(t *testing.T) {
+	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/google/go-tdx-guest").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	logs, _ := filepath.Glob(filepath.Join(strings.TrimSpace(string(dir)), "testing/testdata/ccel/*"))
+	found := false
+	for _, name := range logs {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ref, err := EventLog(b)
+		if err != nil {
+			continue
+		}
+		found = true
+		if ref.Values["tdx.rtmr0"] == nil || ref.Values["tdx.rtmr4"] != nil || ref.Values["tdx.mrtd"] != nil {
+			t.Error(ref.Names())
+		}
+	}
+	if !found {
+		t.Errorf("no log among %v", logs)
+	}
+	if _, err := EventLog([]byte("junk")); err == nil {
+		t.Error("junk is a log")
 	}
 }

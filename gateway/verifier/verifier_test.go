@@ -138,7 +138,8 @@ func TestClientAndServer(t *testing.T) {
 
 // TestFailClosed (N24): whatever goes wrong on the way, there is no result.
 func TestFailClosed(t *testing.T) {
-	// TMCP-19.6-5: A relying party MUST fail closed.
+	// TMCP-19.6-5: A relying party MUST fail closed when the remote verifier can't be reached,
+	// answers late, or answers with anything but an affirming result for its nonce.
 	good := func() protocol.Evidence { return attest(t, reportData, sim.Options{}) }
 	type env struct {
 		edit    func(*ClientConfig)
@@ -445,7 +446,7 @@ func TestServer(t *testing.T) {
 		{"put", "PUT", at, cmw.TypeCBOR, good, 405},
 		{"waiting", "GET", at, "", nil, 200},
 		{"taken", "POST", at, cmw.TypeCBOR, good, 200},
-		// TMCP-19.6-6: a nonce is taken once.
+		// TMCP-19.6-6: A verifier MUST take each nonce of its own once.
 		{"taken again", "POST", at, cmw.TypeCBOR, good, 409},
 		{"shown", "GET", at, "", nil, 200},
 		{"deleted", "DELETE", at, "", nil, 204},
@@ -470,7 +471,7 @@ func TestServer(t *testing.T) {
 
 // TestOtherSessionsNonce: evidence for one session is no evidence in another.
 func TestOtherSessionsNonce(t *testing.T) {
-	// TMCP-19.6-7
+	// TMCP-19.6-7: A verifier MUST NOT appraise evidence against a nonce of another session.
 	srv, key, _ := setup(t, ServerConfig{})
 	_, other := open(t, srv)
 	at, _ := open(t, srv)
