@@ -26,6 +26,7 @@ const (
 	ProfileCore     Profile = "core"     // MCP itself, where the trust extension depends on it
 	ProfileIdentity Profile = "identity" // sealed calls to an identity, without a TEE
 	ProfileAttested Profile = "attested" // … to an identity that runs in a TEE
+	ProfileMutual   Profile = "mutual"   // the server demands the same of its clients
 )
 
 // Level is the strength of a requirement, in BCP 14 terms.

@@ -3,6 +3,7 @@ package conformance
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/trustedmcp/tmcp/conformance/wire"
+	"github.com/trustedmcp/tmcp/protocol"
 )
 
 // Config says what to run against what.
@@ -30,6 +32,9 @@ type Config struct {
 	Starting   func(waited, limit time.Duration)
 	CanaryTool string // a tool that may be called
 
+	// Trust is what the suite brings to profiles attested and mutual.
+	Trust Trust
+
 	// Subject is the client under test (roles client and relay); Upstream is the
 	// server that a relay stands before, else nil.
 	Subject  Subject
@@ -37,6 +42,20 @@ type Config struct {
 
 	Survey   *Survey        // taken by Run when nil
 	Progress func(Progress) // told before and after each case; may be nil
+}
+
+// Trust says what the suite accepts as a server's evidence, and who it is itself
+// to servers that ask. All of it may be absent; the cases that need it are
+// untestable then.
+type Trust struct {
+	Appraiser protocol.Appraiser // judges the evidence of servers
+	// Identity and Key are the suite's own, which the server lets in. Image is what
+	// the suite's simulated TEE measures; with OtherCode, the server must refuse
+	// every other.
+	Identity  string
+	Key       ed25519.PrivateKey
+	Image     [32]byte
+	OtherCode bool
 }
 
 // Progress tells how far a run is.

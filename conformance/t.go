@@ -63,6 +63,9 @@ func (t *T) CanaryTool() string { return t.run.cfg.CanaryTool }
 // StepTimeout bounds one exchange.
 func (t *T) StepTimeout() time.Duration { return t.run.cfg.StepTimeout }
 
+// Trust is what the suite brings to profiles attested and mutual.
+func (t *T) Trust() Trust { return t.run.cfg.Trust }
+
 // Subject is the client under test.
 func (t *T) Subject() Subject { return t.run.cfg.Subject }
 

@@ -23,6 +23,7 @@ type sealer struct {
 
 // sealer starts a context in suite 1. bend changes what it commits to.
 func (p *peer) sealer(carrier uint64, bend func(*sealer)) *sealer {
+	p.anonymous()
 	s := &sealer{p: p, mine: p.mine.CBOR(), carrier: carrier, info: hand.Info{
 		Suite: 1, Key: hand.KeyDigest(p.object), Server: hand.SettingsDigest(p.settings.CBOR()), Revision: conformance.ModernVersion}}
 	if bend != nil {

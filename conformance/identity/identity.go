@@ -9,6 +9,7 @@ package identity
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -123,7 +124,7 @@ func openWith(t *T, mine *protocol.Settings) *peer {
 		t.Failf("_meta[%q] holds no key object (%v)", protocol.MetaKey, err)
 	}
 	p.who = p.verify(p.object, nil)
-	if p.client, err = protocol.NewClient(p.who, p.mine); err != nil {
+	if p.client, err = protocol.NewClient(p.who, p.mine); err != nil && p.weak() == "" {
 		t.Failf("nothing in common with the server: %v", err)
 	}
 	return p
@@ -182,8 +183,27 @@ func fields(method string) []protocol.Field {
 
 var envelope = protocol.Outer{Carrier: protocol.Envelope}
 
+// weak says why nothing can be sealed to the server with profile identity, or "".
+func (p *peer) weak() string {
+	switch o := p.settings.Offer(); {
+	case o.ClientKey == protocol.ClientKeyDemanded:
+		return "the server demands a client key object; profile mutual tries what is sealed to it"
+	case !slices.Contains(o.Profiles, protocol.ProfileIdentity):
+		return fmt.Sprintf("the server's profiles are %v; profile attested tries what is sealed to it", o.Profiles)
+	}
+	return ""
+}
+
+// anonymous ends the case at a server that does not serve profile identity.
+func (p *peer) anonymous() {
+	if why := p.weak(); why != "" {
+		p.t.NotApplicable("%s", why)
+	}
+}
+
 // seal seals a content, and fails the case when that does not work.
 func (p *peer) seal(c protocol.Content) (*protocol.Call, []byte) {
+	p.anonymous()
 	call, frame, err := p.client.Seal(c, envelope, time.Now())
 	if err != nil {
 		p.t.Failf("sealing: %v", err)

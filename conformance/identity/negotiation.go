@@ -76,7 +76,14 @@ func negotiation() []conformance.Case {
 			}
 			return ""
 		}),
-		member("profiles", "TMCP-4.2-2", "the settings name profile identity or one that includes it", lists("identity")),
+		member("profiles", "TMCP-4.2-2", "the settings name profile identity or one that includes it", func(p *peer, v []byte) string {
+			for _, one := range []string{"identity", "attested", "mutual"} {
+				if lists(one)(p, v) == "" {
+					return ""
+				}
+			}
+			return "(lacks identity)"
+		}),
 		member("carriers", "TMCP-12.1-4", "the settings list the carrier envelope", lists("envelope")),
 		member("suites", "TMCP-4.2-4", "the settings list the mandatory suite", lists("mlkem768x25519-sha256-aes256gcm")),
 		member("mode", "TMCP-4.2-5", "the settings' mode is required or preferred", func(p *peer, _ []byte) string {
