@@ -149,6 +149,7 @@ func (f *appraisalFlags) add(cmd *cobra.Command) {
 	fl.StringArrayVar(&f.o.Keys, "corim-key", nil, "file with a public key or certificate (PEM) that may sign reference values; may be repeated")
 	fl.StringArrayVar(&f.o.Roots, "corim-ca", nil, "file with roots (PEM) for certificates of those who may; may be repeated")
 	fl.BoolVar(&f.o.Unsigned, "corim-unsigned", false, "take reference values that nobody signed, since the files are your own")
+	fl.StringArrayVar(&f.o.CCAKeys, "cca-key", nil, "attestation key of an Arm CCA platform, IMPLEMENTATION-ID=FILE: id in hex, public key in PEM; may be repeated")
 	fl.StringVar(&f.o.Policy, "policy", "", "strict, simulated, or a file of rules (default: strict, without --corim with any measurement)")
 	fl.BoolVar(&f.o.Simulator, "simulator", false, "accept simulated TEEs, and no others: for development")
 }

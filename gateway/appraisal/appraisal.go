@@ -5,12 +5,15 @@ package appraisal
 import (
 	"crypto"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
+	"github.com/trustedmcp/tmcp/evidence"
 	"github.com/trustedmcp/tmcp/evidence/appraise"
 	"github.com/trustedmcp/tmcp/evidence/corim"
 	"github.com/trustedmcp/tmcp/evidence/corim/acs"
@@ -38,6 +41,9 @@ type Options struct {
 	Keys       []string // PEM public keys, or certificates, of who may sign manifests
 	Roots      []string // PEM roots that signers' certificates may lead to
 	Unsigned   bool     // manifests of local files need no signature
+	// CCAKeys are initial attestation keys of Arm CCA platforms, which have no common
+	// root: IMPLEMENTATION-ID=FILE, the id in hex and the public key in PEM.
+	CCAKeys []string
 	// Simulator has simulated TEEs accepted, under a policy for development only.
 	Simulator bool
 	Passports []appraise.Passport
@@ -66,6 +72,20 @@ func Load(o Options) (*appraise.Appraiser, error) {
 	}
 	cfg := appraise.Config{Policy: p, Anchors: vendor.Anchors(), Passports: o.Passports, Build: o.Build,
 		Verifiers: verifiers.For(p.Rules())}
+	for _, arg := range o.CCAKeys {
+		id, file, _ := strings.Cut(arg, "=")
+		impl, err := hex.DecodeString(id)
+		if err != nil || len(impl) != 32 || file == "" {
+			return nil, fmt.Errorf("CCA key %.100q: want IMPLEMENTATION-ID=FILE, the id as 64 hex digits", arg)
+		}
+		keys, err := publicKeys(file, o.Stdin)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range keys {
+			cfg.Anchors.CCA = append(cfg.Anchors.CCA, evidence.CCAKey{ImplementationID: impl, Key: k})
+		}
+	}
 	if o.Simulator {
 		cfg.Simulator = sim.Default().Simulator()
 	}
