@@ -3,6 +3,7 @@ package corim
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/trustedmcp/tmcp/internal/dcbor"
 )
@@ -392,7 +393,7 @@ func (e Environment) String() string {
 			s += " " + c.Model
 		}
 		if c.ID != nil {
-			s += " " + describeItem(c.ID)
+			s += " " + c.ID.Describe()
 		}
 		if c.Layer != nil {
 			s += fmt.Sprintf(" layer %d", *c.Layer)
@@ -402,10 +403,10 @@ func (e Environment) String() string {
 		}
 	}
 	if e.Instance != nil {
-		s += " instance " + describeItem(e.Instance)
+		s += " instance " + e.Instance.Describe()
 	}
 	if e.Group != nil {
-		s += " group " + describeItem(e.Group)
+		s += " group " + e.Group.Describe()
 	}
 	if len(s) > 0 && s[0] == ' ' {
 		s = s[1:]
@@ -461,35 +462,63 @@ func decodeClass(v Item, out *Class) error {
 	return err
 }
 
-// describeItem shows the items that identifiers are made of.
-func describeItem(v Item) string {
+// Describe shows an identifier (measurement key, class id, instance id) or a
+// profile's value to people.
+func (i Item) Describe() string { return describeItem(i, 4) }
+
+func describeItem(v Item, depth int) string {
 	r := dcbor.NewReader(v)
+	var out string
 	switch r.PeekMajor() {
 	case 0, 1:
-		return fmt.Sprint(r.Int())
+		out = fmt.Sprint(r.Int())
+	case 2:
+		out = fmt.Sprintf("%x", r.Bytes())
 	case 3:
-		return fmt.Sprintf("%q", r.Text())
+		out = fmt.Sprintf("%q", r.Text())
+	case 4:
+		var d Digest
+		if decodeDigest(v, &d) == nil {
+			return d.String()
+		}
+		items, err := tuple(v, 0, 64)
+		if err != nil || depth == 0 {
+			return v.String()
+		}
+		parts := make([]string, len(items))
+		for i, x := range items {
+			parts[i] = describeItem(x, depth-1)
+		}
+		return "[" + strings.Join(parts, " ") + "]"
 	case 6:
-		tag, content, _ := splitTag(v)
-		var b []byte
-		if byteString(content, &b) != nil {
-			break
-		}
-		switch tag {
-		case tagOID:
-			if s, err := oidString(b); err == nil {
-				return s
-			}
-		case tagUUID:
-			if len(b) == 16 {
-				return ID{UUID: [16]byte(b)}.String()
-			}
-		}
-		return fmt.Sprintf("%x", b)
+		return describeTagged(v, depth)
+	default:
+		return v.String()
 	}
-	return v.String()
+	if r.Done() != nil {
+		return v.String()
+	}
+	return out
 }
 
-// Describe shows an identifier (measurement key, class id, instance id) to
-// people.
-func (i Item) Describe() string { return describeItem(i) }
+func describeTagged(v Item, depth int) string {
+	tag, content, _ := splitTag(v)
+	var b []byte
+	if depth == 0 {
+		return v.String()
+	}
+	if byteString(content, &b) != nil {
+		return fmt.Sprintf("%d(%s)", tag, describeItem(content, depth-1))
+	}
+	switch tag {
+	case tagOID:
+		if s, err := oidString(b); err == nil {
+			return s
+		}
+	case tagUUID:
+		if len(b) == 16 {
+			return ID{UUID: [16]byte(b)}.String()
+		}
+	}
+	return fmt.Sprintf("%x", b)
+}

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
 	"github.com/veraison/go-cose"
 
 	"github.com/trustedmcp/tmcp/internal/dcbor"
@@ -25,7 +26,10 @@ const MediaType = "application/rim+cbor"
 // MediaTypeSigned is that of a signed CoRIM.
 const MediaTypeSigned = "application/rim+cose"
 
-const maxChain = 8 // certificates of an x5chain
+const (
+	maxChain  = 8       // certificates of an x5chain
+	maxHeader = 1 << 16 // bytes of a header
+)
 
 // COSE header labels (RFC 9052, 9360, 9597) and the draft's.
 const (
@@ -217,23 +221,17 @@ func split(b []byte, legacy bool) (*Signature, error) {
 		return nil, fmt.Errorf("%d bytes, the limit is %d", len(b), MaxSize)
 	}
 	d := decoder{legacy}
-	b, err := d.item(bytes.Clone(b))
+	s := &Signature{}
+	unprot, err := s.envelope(bytes.Clone(b), legacy)
 	if err != nil {
 		return nil, err
 	}
-	t, err := tuple(untag(b, tagCOSESign1), 4, 4)
-	if err != nil {
-		return nil, fmt.Errorf("want a COSE_Sign1 (tag 18): %w", err)
+	// Before the signature is verified, nothing long is looked into.
+	if len(s.protected) > maxHeader || len(unprot) > maxHeader {
+		return nil, fmt.Errorf("headers of %d and %d bytes, the limit is %d", len(s.protected), len(unprot), maxHeader)
 	}
-	s := &Signature{}
-	if err := byteString(t[0], &s.protected); err != nil {
-		return nil, in("protected header", err)
-	}
-	if err := byteString(t[2], &s.payload); err != nil {
-		return nil, fmt.Errorf("payload: detached payloads are not supported: %w", err)
-	}
-	if err := byteString(t[3], &s.sig); err != nil {
-		return nil, in("signature", err)
+	if unprot, err = d.item(unprot); err != nil {
+		return nil, in("unprotected header", err)
 	}
 	prot, err := d.item(s.protected)
 	if err != nil {
@@ -244,8 +242,47 @@ func split(b []byte, legacy bool) (*Signature, error) {
 	}
 	// Nothing outside the signature may change what is read: of the unprotected
 	// header only a chain is taken, and it must lead to a root with every byte.
-	return s, in("unprotected header", unprotected(t[1], s))
+	return s, in("unprotected header", unprotected(unprot, s))
 }
+
+// envelope takes a COSE_Sign1 apart and returns its unprotected header.
+func (s *Signature) envelope(b []byte, legacy bool) (Item, error) {
+	content := untag(b, tagCOSESign1)
+	if legacy {
+		var m struct {
+			_                  struct{} `cbor:",toarray"`
+			Protected          []byte
+			Unprotected        cbor.RawMessage
+			Payload, Signature []byte
+		}
+		if err := strict.Unmarshal(content, &m); err != nil {
+			return nil, fmt.Errorf("want a COSE_Sign1 (tag 18): %w", err)
+		}
+		if m.Payload == nil {
+			return nil, errDetached
+		}
+		s.protected, s.payload, s.sig = m.Protected, m.Payload, m.Signature
+		return Item(m.Unprotected), nil
+	}
+	t, err := tuple(content, 4, 4)
+	if err != nil {
+		return nil, fmt.Errorf("want a COSE_Sign1 (tag 18): %w", err)
+	}
+	if bytes.Equal(t[2], []byte{0xf6}) {
+		return nil, errDetached
+	}
+	for i, f := range []*[]byte{&s.protected, nil, &s.payload, &s.sig} {
+		if f == nil {
+			continue // the unprotected header, a map
+		}
+		if err := byteString(t[i], f); err != nil {
+			return nil, fmt.Errorf("item %d of the COSE_Sign1: %w", i, err)
+		}
+	}
+	return t[1], nil
+}
+
+var errDetached = errors.New("detached payloads are not supported: sign the CoRIM itself")
 
 func unprotected(v Item, s *Signature) error {
 	r := dcbor.NewReader(v)

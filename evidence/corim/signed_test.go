@@ -254,6 +254,17 @@ func TestHeaders(t *testing.T) {
 			t.Errorf("%s: got %v, want %v with %q", tt.name, err, tt.want, tt.says)
 		}
 	}
+	for name, b := range map[string][]byte{
+		"detached":       append(append(dcbor.AppendBytes([]byte{0xd2, 0x84}, nil), 0xa0, 0xf6), 0x40),
+		"long header":    sealed(make([]byte, maxHeader+1), empty, payload),
+		"array of three": {0xd2, 0x83, 0x40, 0xa0, 0x40},
+	} {
+		for _, legacy := range []bool{false, true} {
+			if _, err := Verify(b, &Trust{Keys: testKeys, Now: testNow, Legacy: legacy}); !errors.Is(err, ErrMalformed) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
 	// A header key that says who signed does not help who did not.
 	b := sealed(base(Field{hdrKID, dcbor.AppendBytes(nil, id)}, Field{hdrCWT, cwt()}), empty, payload)
 	b[len(b)-1] ^= 1

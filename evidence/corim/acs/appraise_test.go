@@ -601,6 +601,24 @@ func BenchmarkAppraise(b *testing.B) {
 	}
 }
 
+// The worst case: a thousand reference values with nothing to look up by, masked
+// and with minimums only, each of which is compared.
+func BenchmarkAppraiseMasked(b *testing.B) {
+	var tr corim.Triples
+	for i := range 1000 {
+		tr.Reference = append(tr.Reference, rec(env("td"),
+			corim.Measurement{Values: corim.Values{SVN: &corim.SVN{Value: 1, Form: corim.MinSVN}}},
+			meas("attributes", corim.Values{Raw: &corim.RawValue{Value: []byte{1, byte(i), byte(i >> 8)}, Mask: []byte{0, 0xff, 0xff}}})))
+	}
+	s := store(b, verified(b, "masked", vendor, tr))
+	e := ev(env("td"), corim.Measurement{Values: corim.Values{SVN: &corim.SVN{Value: 2}}}, meas("attributes", corim.Values{Raw: &corim.RawValue{Value: []byte{2, 0xe7, 0x03}}}))
+	for b.Loop() {
+		if r, err := s.Appraise([]ECT{e}, Options{Now: now}); err != nil || r.Subjects[0].Outcome != Corroborated {
+			b.Fatal(r, err)
+		}
+	}
+}
+
 // Any manifest that can be read can be appraised with: no panic, bounded, and what
 // is corroborated compares equal.
 func FuzzAppraise(f *testing.F) {
