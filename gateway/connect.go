@@ -35,6 +35,7 @@ type ConnectConfig struct {
 	Self           *protocol.Identity // who the client is, for servers that ask; nil: nobody
 	Attestation    *protocol.Attestation
 	Demands        []byte // digest of the policy that servers are appraised by, or nil
+	TLS            *TLS   // reach the server over attested TLS, unsealed; Anchor is not looked at then
 
 	Header http.Header // added outside the seal, such as a proxy's own credentials
 
@@ -51,6 +52,9 @@ func (cfg *ConnectConfig) roundTripper() (http.RoundTripper, func(), error) {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.TLS != nil {
+		return cfg.attestedTransport()
 	}
 	cfg.Offer.Profiles = transport.Profiles(cfg.Profile, cfg.Appraiser != nil)
 	settings, err := protocol.NewSettings(cfg.Offer)

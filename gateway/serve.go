@@ -57,6 +57,10 @@ type ServeConfig struct {
 	ClientKeys protocol.ClientKey
 	Demands    []byte // digest of the policy that clients are appraised by, or nil
 
+	// TLS serves plain MCP within attested TLS, in place of sealing it. Attestation
+	// is required then; Clients and ClientKeys are not looked at.
+	TLS *TLS
+
 	Stderr io.Writer // of Command
 	Logger *slog.Logger
 }
@@ -130,6 +134,9 @@ func Serve(ctx context.Context, cfg ServeConfig, ready func(Serving)) error {
 		return err
 	}
 	defer l.Close()
+	if cfg.TLS != nil {
+		return serveAttestedTLS(ctx, cfg, l, ready)
+	}
 	local := "http://" + reachable(l.Addr()) + Path
 	if cfg.Identity == "" {
 		cfg.Identity = local
@@ -190,7 +197,11 @@ func (cfg *ServeConfig) inner() (http.Handler, func(), error) {
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 		return nil, nil, fmt.Errorf("--upstream %q is not an http or https URL", cfg.Upstream)
 	}
-	r, err := bridge.NewReverse(bridge.ReverseOptions{Upstream: cfg.Upstream, RewriteHost: cfg.RewriteHost, Logger: cfg.Logger, Limits: limits})
+	opts := bridge.ReverseOptions{Upstream: cfg.Upstream, RewriteHost: cfg.RewriteHost, Logger: cfg.Logger, Limits: limits}
+	if cfg.TLS != nil { // no trust layer looks at Host and Origin before
+		opts.Guard = &bridge.Guard{AllowedHosts: cfg.AllowHosts, AllowedOrigins: cfg.AllowOrigins}
+	}
+	r, err := bridge.NewReverse(opts)
 	if err != nil {
 		return nil, nil, err
 	}

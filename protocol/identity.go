@@ -26,6 +26,7 @@ type Identity struct {
 	public crypto.PublicKey
 	alg    cose.Algorithm
 	signer cose.Signer
+	key    crypto.Signer
 	chain  []*x509.Certificate
 }
 
@@ -54,7 +55,7 @@ func NewIdentity(uri string, key crypto.Signer, chain ...*x509.Certificate) (*Id
 	if err != nil {
 		return nil, fail(SignatureInvalid, "identity key: %v", err)
 	}
-	return &Identity{uri: uri, public: key.Public(), alg: alg, signer: signer, chain: chain}, nil
+	return &Identity{uri: uri, public: key.Public(), alg: alg, signer: signer, key: key, chain: chain}, nil
 }
 
 // GenerateIdentity makes an identity with a new Ed25519 key.
@@ -65,6 +66,10 @@ func GenerateIdentity(uri string) (*Identity, error) {
 	}
 	return NewIdentity(uri, key)
 }
+
+// Signer is the identity's private key, for other protocols under the same name.
+// What it signs must never be taken for a key object: see spec section 5.1.
+func (id *Identity) Signer() crypto.Signer { return id.key }
 
 // URI is the name that peers dial or expect.
 func (id *Identity) URI() string { return id.uri }

@@ -81,7 +81,12 @@ nothing of its calls leaves this machine in the clear.`,
 				}
 				fmt.Fprintf(cmd.ErrOrStderr(), "tmcp connect: this client is %s, key %s\n", cfg.Self.URI(), cfg.Self.Thumbprint())
 			}
-			if trust.is(protocol.ProfileMutual) {
+			if trust.is(protocol.ProfileAttestedTLS) {
+				if cfg.TLS, err = tlsPeer(trust.tls(), pins, ca, systemCA); err != nil {
+					return err
+				}
+			}
+			if trust.is(protocol.ProfileMutual) || trust.is(protocol.ProfileAttestedTLS) && selfKey != "" {
 				if cfg.Attestation, err = trust.attestation(cmd, nil); err != nil {
 					return err
 				}
@@ -128,6 +133,34 @@ nothing of its calls leaves this machine in the clear.`,
 	f.StringSliceVar(&cfg.AllowOrigins, "allow-origin", nil, "Origins of web pages to admit")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log what happens")
 	return cmd
+}
+
+// tlsPeer says who may speak for the other end of attested TLS.
+func tlsPeer(t *gateway.TLS, pins []string, ca string, systemCA bool) (*gateway.TLS, error) {
+	for _, p := range pins {
+		k, err := protocol.ParseThumbprint(p)
+		if err != nil {
+			return nil, usagef("--pin: %v", err)
+		}
+		t.Pins = append(t.Pins, k)
+	}
+	var err error
+	switch {
+	case ca != "":
+		pem, rerr := os.ReadFile(ca)
+		if rerr != nil {
+			return nil, fmt.Errorf("--ca: %w", rerr)
+		}
+		t.Roots = x509.NewCertPool()
+		if !t.Roots.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("--ca %s holds no PEM certificate", ca)
+		}
+	case systemCA:
+		if t.Roots, err = x509.SystemCertPool(); err != nil {
+			return nil, fmt.Errorf("--system-ca: %w", err)
+		}
+	}
+	return t, nil
 }
 
 // anchor makes who is trusted of flags.

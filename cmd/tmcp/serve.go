@@ -48,9 +48,6 @@ org.trustedmcp/trust. Clients without it are refused, and are told why, unless
 			if cfg.Validity < 2*time.Second || cfg.Validity > time.Hour {
 				return usagef("--validity %v: want 2s to 1h", cfg.Validity)
 			}
-			if len(clientPins)+len(clientCA) > 0 && trust.is(protocol.ProfileMutual) == (clientKeys == "none") {
-				return usagef("--client-keys %s does not go with --profile %s and --client-pin or --client-ca", clientKeys, trust.profile)
-			}
 			if trust.is(protocol.ProfileMutual) && len(clientPins)+len(clientCA) == 0 {
 				return usagef("--profile mutual: say who may call with --client-pin THUMBPRINT (tmcp connect prints it) or --client-ca FILE")
 			}
@@ -67,7 +64,16 @@ org.trustedmcp/trust. Clients without it are refused, and are told why, unless
 					return err
 				}
 			}
-			if len(clientPins)+len(clientCA) > 0 {
+			if trust.is(protocol.ProfileAttestedTLS) {
+				if cfg.TLS, err = tlsPeer(trust.tls(), clientPins, clientCA, false); err != nil {
+					return err
+				}
+				if len(clientPins)+len(clientCA) > 0 {
+					if cfg.TLS.Clients, err = trust.appraiser(cmd); err != nil {
+						return err
+					}
+				}
+			} else if len(clientPins)+len(clientCA) > 0 {
 				if err := clients(cmd, &cfg, &trust, clientPins, clientCA, clientKeys); err != nil {
 					return err
 				}

@@ -12,9 +12,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trustedmcp/tmcp/evidence/appraise"
+	"github.com/trustedmcp/tmcp/evidence/x509ev"
+	"github.com/trustedmcp/tmcp/gateway"
 	"github.com/trustedmcp/tmcp/gateway/appraisal"
 	"github.com/trustedmcp/tmcp/gateway/tee"
 	"github.com/trustedmcp/tmcp/protocol"
+	"github.com/trustedmcp/tmcp/transport/attestedtls"
 )
 
 // trustFlags are those of serve and connect that are about attestation: what
@@ -23,6 +26,8 @@ type trustFlags struct {
 	profile  string
 	tee      string
 	interval time.Duration
+	tlsMode  string
+	tlsForm  string
 	o        appraisal.Options
 	maxAge   time.Duration
 }
@@ -30,7 +35,9 @@ type trustFlags struct {
 // add declares the flags. other is the other side, for people.
 func (f *trustFlags) add(cmd *cobra.Command, other string) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.profile, "profile", string(protocol.ProfileIdentity), "what is proven: identity; attested: the server's code too; mutual: both sides' code")
+	fl.StringVar(&f.profile, "profile", string(protocol.ProfileIdentity), "what is proven: identity; attested: the server's code too; mutual: both sides' code; attested-tls: the server's code, to the end of the TLS connection, without seals")
+	fl.StringVar(&f.tlsMode, "tls-mode", string(attestedtls.ModeExporter), "profile attested-tls: exporter, bound to each connection; or certificate, as other RA-TLS does (weaker)")
+	fl.StringVar(&f.tlsForm, "tls-form", string(x509ev.CMW), "evidence in certificates: cmw, dice-cmw, or tagged-quote, which other projects' RA-TLS reads and which binds the key alone")
 	fl.StringVar(&f.tee, "tee", tee.Auto, "the TEE that this runs in: auto, tdx, sev-snp, cca, nitro, or sim (proves nothing; for development)")
 	fl.DurationVar(&f.interval, "evidence-interval", time.Hour, "how often evidence is made anew, with a new attested key")
 	fl.StringVar(&f.o.Policy, "policy", "", "policy that the "+other+"'s evidence must meet: strict (default), simulated, or a file of rules")
@@ -43,9 +50,15 @@ func (f *trustFlags) add(cmd *cobra.Command, other string) {
 
 // check refuses what does not go together, before anything is started.
 func (f *trustFlags) check() error {
-	p := []string{string(protocol.ProfileIdentity), string(protocol.ProfileAttested), string(protocol.ProfileMutual)}
+	p := []string{string(protocol.ProfileIdentity), string(protocol.ProfileAttested), string(protocol.ProfileMutual), string(protocol.ProfileAttestedTLS)}
 	if !slices.Contains(p, f.profile) {
-		return usagef("--profile %q: want identity, attested or mutual", f.profile)
+		return usagef("--profile %q: want identity, attested, mutual or attested-tls", f.profile)
+	}
+	if f.tlsMode != string(attestedtls.ModeExporter) && f.tlsMode != string(attestedtls.ModeCertificate) {
+		return usagef("--tls-mode %q: want exporter or certificate", f.tlsMode)
+	}
+	if forms := []string{string(x509ev.CMW), string(x509ev.DICECMW), string(x509ev.TaggedQuote)}; !slices.Contains(forms, f.tlsForm) {
+		return usagef("--tls-form %q: want one of %v", f.tlsForm, forms)
 	}
 	if !slices.Contains(tee.Names, f.tee) {
 		return usagef("--tee %q: want one of %v", f.tee, tee.Names)
@@ -59,6 +72,15 @@ func (f *trustFlags) check() error {
 	return nil
 }
 
+// tls is how attested TLS is spoken.
+func (f *trustFlags) tls() *gateway.TLS {
+	t := &gateway.TLS{Mode: attestedtls.Mode(f.tlsMode), Form: x509ev.Form(f.tlsForm), MaxAge: f.maxAge}
+	if t.Form == x509ev.TaggedQuote { // one who writes it reads it of others
+		t.Forms = []x509ev.Form{x509ev.CMW, x509ev.DICECMW, x509ev.TaggedQuote, x509ev.Gramine}
+	}
+	return t
+}
+
 // hint is what the other side's command needs beside, for people.
 func (f *trustFlags) hint() string {
 	s := ""
@@ -67,6 +89,11 @@ func (f *trustFlags) hint() string {
 		s = " --profile mutual --client-key FILE"
 	case f.is(protocol.ProfileAttested):
 		s = " --profile attested"
+	case f.is(protocol.ProfileAttestedTLS):
+		s = " --profile attested-tls --tls-mode " + f.tlsMode
+		if f.tlsForm != string(x509ev.CMW) {
+			s += " --tls-form " + f.tlsForm
+		}
 	default:
 		return ""
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/trustedmcp/tmcp/evidence"
+	"github.com/trustedmcp/tmcp/evidence"
 	"github.com/trustedmcp/tmcp/evidence/appraise"
 	"github.com/trustedmcp/tmcp/evidence/corim"
 	"github.com/trustedmcp/tmcp/evidence/corim/acs"
@@ -88,6 +89,17 @@ func Load(o Options) (*appraise.Appraiser, error) {
 	}
 	if o.Simulator {
 		cfg.Simulator = sim.Default().Simulator()
+	}
+	if o.Simulator && len(o.Collateral) == 0 && !o.Now.IsZero() {
+		// For evidence that comes without, as in other projects' certificates.
+		today := o.Now.UTC().Truncate(24 * time.Hour)
+		for _, sgx := range []bool{false, true} {
+			b, err := sim.Default().Collateral(sim.Collateral{SGX: sgx, Issued: today, NextUpdate: today.AddDate(0, 0, 30)})
+			if err != nil {
+				return nil, err
+			}
+			cfg.Collateral = append(cfg.Collateral, evidence.Item{MediaType: evidence.TypeDCAPCollateral, Value: b})
+		}
 	}
 	if len(o.Collateral) > 0 {
 		if cfg.Collateral, err = evidencefile.Collateral(o.Collateral, o.Stdin); err != nil {
