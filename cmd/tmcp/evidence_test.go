@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -210,5 +211,23 @@ func askVerifier() {
 	}(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
+	}
+}
+
+// TestCCAKey: CCA platforms have no common root, so their keys are named.
+func TestCCAKey(t *testing.T) {
+	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/veraison/ccatoken").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(strings.TrimSpace(string(dir)), "realm", "testvectors", "tf-rmm", "cca_platform.pub")
+	token, id := hardware+"cca/cca-example-token.cbor", "7f454c4602010100000000000000000003003e00010000005058000000000000"
+	if code, o, e := command("evidence", "verify", "--cca-key", id+"="+key, token); code != 0 {
+		t.Error(o, e)
+	}
+	for _, bad := range []string{strings.Repeat("00", 32) + "=" + key, "00=" + key, key, id + "=" + token} {
+		if code, _, _ := command("evidence", "verify", "--cca-key", bad, token); code == 0 {
+			t.Errorf("--cca-key %s is accepted", bad)
+		}
 	}
 }
