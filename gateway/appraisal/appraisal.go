@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/trustedmcp/tmcp/evidence"
-	"github.com/trustedmcp/tmcp/evidence"
 	"github.com/trustedmcp/tmcp/evidence/appraise"
 	"github.com/trustedmcp/tmcp/evidence/corim"
 	"github.com/trustedmcp/tmcp/evidence/corim/acs"
