@@ -205,7 +205,9 @@ func (b *builder) nvidia() []*environment {
 			b.fail("the claim %s does not end in the index of a measurement", name)
 			continue
 		}
-		if v, ok := b.values[name].([]byte); ok && algorithm(v) != 0 {
+		if v, ok := b.values[name].([]byte); ok && len(v) == 0 && !b.reference {
+			continue // measured to nothing
+		} else if ok && algorithm(v) != 0 {
 			e.measured(uintKey(n), 0, name, 0)
 		} else {
 			e.raw(uintKey(n), 0, name, 0)
@@ -261,7 +263,9 @@ func (b *builder) cca() []*environment {
 		}
 		p.add(text("cca.software-component"), "cca.sw", c)
 	}
-	p.raw(text("cca.platform-config"), 0, "cca.config", 0)
+	if v, ok := b.values["cca.config"].([]byte); !ok || len(v) > 0 {
+		p.raw(text("cca.platform-config"), 0, "cca.config", 0)
+	}
 	p.number(text("cca.lifecycle"), 0, "cca.lifecycle")
 	return []*environment{realm, p}
 }
