@@ -68,12 +68,9 @@ nothing of its calls leaves this machine in the clear.`,
 			}
 			cfg.Profile, cfg.MaxEvidenceAge = protocol.Profile(trust.profile), trust.maxAge
 			if !trust.is(protocol.ProfileIdentity) {
-				a, err := trust.appraiser(cmd)
-				if err != nil {
+				if cfg.Appraiser, cfg.Demands, err = trust.appraiser(cmd); err != nil {
 					return err
 				}
-				d := a.Policy().Digest()
-				cfg.Appraiser, cfg.Demands = a, d[:]
 			}
 			if selfKey != "" {
 				if cfg.Self, _, err = keyfile.LoadIdentity(selfName, selfKey, selfCert); err != nil {

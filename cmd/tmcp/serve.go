@@ -69,7 +69,7 @@ org.trustedmcp/trust. Clients without it are refused, and are told why, unless
 					return err
 				}
 				if len(clientPins)+len(clientCA) > 0 {
-					if cfg.TLS.Clients, err = trust.appraiser(cmd); err != nil {
+					if cfg.TLS.Clients, _, err = trust.appraiser(cmd); err != nil {
 						return err
 					}
 				}
@@ -134,13 +134,9 @@ func clients(cmd *cobra.Command, cfg *gateway.ServeConfig, trust *trustFlags, pi
 	if !trust.is(protocol.ProfileMutual) {
 		return nil
 	}
-	a, err := trust.appraiser(cmd)
-	if err != nil {
-		return err
-	}
-	d := a.Policy().Digest()
-	cfg.Clients.Profile, cfg.Clients.Appraiser, cfg.Demands = protocol.ProfileAttested, a, d[:]
-	return nil
+	cfg.Clients.Profile = protocol.ProfileAttested
+	cfg.Clients.Appraiser, cfg.Demands, err = trust.appraiser(cmd)
+	return err
 }
 
 // offer makes what is announced of flags.

@@ -12,10 +12,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trustedmcp/tmcp/evidence/appraise"
+	"github.com/trustedmcp/tmcp/evidence/eat"
+	"github.com/trustedmcp/tmcp/evidence/token"
 	"github.com/trustedmcp/tmcp/evidence/x509ev"
 	"github.com/trustedmcp/tmcp/gateway"
 	"github.com/trustedmcp/tmcp/gateway/appraisal"
+	"github.com/trustedmcp/tmcp/gateway/evidencefile"
 	"github.com/trustedmcp/tmcp/gateway/tee"
+	"github.com/trustedmcp/tmcp/gateway/verifier"
 	"github.com/trustedmcp/tmcp/protocol"
 	"github.com/trustedmcp/tmcp/transport/attestedtls"
 )
@@ -28,8 +32,13 @@ type trustFlags struct {
 	interval time.Duration
 	tlsMode  string
 	tlsForm  string
-	o        appraisal.Options
-	maxAge   time.Duration
+
+	verifier     string   // URL: who appraises the other side's evidence for us
+	verifierKey  string   // file with the key of its results
+	passportFrom string   // URL: who appraises ours, for us to show the result
+	passports    []string // KIND=FILE[,ISSUER]: whose results are accepted
+	o            appraisal.Options
+	maxAge       time.Duration
 }
 
 // add declares the flags. other is the other side, for people.
@@ -45,6 +54,10 @@ func (f *trustFlags) add(cmd *cobra.Command, other string) {
 	fl.StringArrayVar(&f.o.CoRIMs, "corim", nil, "file with signed reference values for the "+other+"'s code; may be repeated")
 	fl.StringArrayVar(&f.o.Keys, "corim-key", nil, "file with a public key (PEM) that may sign reference values; may be repeated")
 	fl.StringArrayVar(&f.o.Roots, "corim-ca", nil, "file with roots (PEM) for certificates of those who may; may be repeated")
+	fl.StringVar(&f.verifier, "verifier", "", "URL of a verifier (challenge-response API) that appraises the "+other+"'s evidence, in place of this command")
+	fl.StringVar(&f.verifierKey, "verifier-key", "", "file with the public key (PEM) of attestation results of --verifier and --passport-from")
+	fl.StringVar(&f.passportFrom, "passport-from", "", "URL of a verifier that appraises our own evidence; its result is shown in place of the evidence")
+	fl.StringArrayVar(&f.passports, "passport", nil, "KIND=FILE[,ISSUER]: accept attestation results of that kind (ear, intel-trust-authority, azure-maa, google-confidential-space, nvidia-nras, aicc) signed with the keys in FILE (JWKS or PEM); may be repeated")
 	fl.DurationVar(&f.maxAge, "evidence-age", 2*time.Hour, "how old the "+other+"'s evidence may be")
 }
 
@@ -147,20 +160,88 @@ func (f *trustFlags) attestation(cmd *cobra.Command, config []byte) (*protocol.A
 	if info.Simulated {
 		fmt.Fprintln(w, "  SIMULATED: it proves nothing; for development only")
 	}
+	if f.passportFrom != "" {
+		c, err := f.client(f.passportFrom)
+		if err != nil {
+			return nil, err
+		}
+		a = c.Passport(a, time.Now)
+	}
 	return &protocol.Attestation{Attester: a, Config: config, Interval: f.interval}, nil
 }
 
 // appraiser makes what judges the other side's evidence. With --tee sim the
 // other side may be simulated too, since both are for development then.
-func (f *trustFlags) appraiser(cmd *cobra.Command) (*appraise.Appraiser, error) {
+//
+// The digest is of the policy; nil when a remote verifier has its own.
+func (f *trustFlags) appraiser(cmd *cobra.Command) (_ protocol.Appraiser, digest []byte, err error) {
+	if f.verifier != "" {
+		if f.o.Policy != "" || len(f.o.CoRIMs)+len(f.o.Collateral)+len(f.passports) > 0 {
+			return nil, nil, usagef("--verifier has its own policy, collateral and reference values: leave ours out")
+		}
+		c, err := f.client(f.verifier)
+		return c, nil, err
+	}
+	for _, spec := range f.passports {
+		p, err := f.passport(spec, cmd.InOrStdin())
+		if err != nil {
+			return nil, nil, err
+		}
+		f.o.Passports = append(f.o.Passports, p)
+	}
 	f.o.Now, f.o.Stdin, f.o.Build = time.Now(), cmd.InOrStdin(), "tmcp "+version()
 	f.o.Simulator = f.simulated() || f.o.Policy == appraisal.Simulated
 	a, err := appraisal.Load(f.o)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if f.o.Simulator {
 		fmt.Fprintf(cmd.ErrOrStderr(), "tmcp %s: SIMULATED TEEs are accepted, and no others: they prove nothing; for development only\n", cmd.Name())
 	}
-	return a, nil
+	d := a.Policy().Digest()
+	return a, d[:], nil
+}
+
+// client is of a remote verifier.
+func (f *trustFlags) client(url string) (*verifier.Client, error) {
+	if f.verifierKey == "" {
+		return nil, usagef("name the key of the verifier's results with --verifier-key FILE: one that it tells itself would prove nothing")
+	}
+	keys, err := appraisal.PublicKeys(f.verifierKey, nil)
+	if err != nil {
+		return nil, err
+	}
+	return verifier.NewClient(verifier.ClientConfig{URL: url, Keys: keys, Simulated: f.simulated()})
+}
+
+// passport reads KIND=FILE[,ISSUER].
+func (f *trustFlags) passport(spec string, stdin io.Reader) (appraise.Passport, error) {
+	kind, rest, ok := strings.Cut(spec, "=")
+	kinds := []token.Kind{token.EAR, token.TrustAuthority, token.AzureMAA, token.GoogleCS, token.NVIDIANRAS, token.AICC}
+	if !ok || rest == "" || !slices.Contains(kinds, token.Kind(kind)) {
+		return nil, usagef("--passport %q: want KIND=FILE[,ISSUER], KIND one of %v", spec, kinds)
+	}
+	file, issuer, _ := strings.Cut(rest, ",")
+	b, err := evidencefile.Read(file, stdin)
+	if err != nil {
+		return nil, err
+	}
+	i := appraise.Issuer{Kind: token.Kind(kind), Name: issuer}
+	if i.Kind == token.EAR && issuer == "" {
+		i.Name = appraise.DefaultDeveloper
+	}
+	if strings.HasPrefix(strings.TrimSpace(string(b)), "{") {
+		if i.Keys, err = token.ParseJWKS(b); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+	} else {
+		keys, err := appraisal.PublicKeys(file, stdin)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range keys {
+			i.Keys = append(i.Keys, eat.Key{Public: k})
+		}
+	}
+	return appraise.Tokens(i)
 }

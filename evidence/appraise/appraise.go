@@ -26,6 +26,9 @@ import (
 // attesters of this module make.
 const CollectionType = "tag:trustedmcp.org,2026:evidence-1"
 
+// DefaultDeveloper names verifiers that have no name of their own.
+const DefaultDeveloper = "https://trustedmcp.org"
+
 // A Policy judges what was verified. Package policy-wasm has others than
 // [RulesPolicy].
 type Policy interface {
@@ -136,7 +139,7 @@ func New(cfg Config) (*Appraiser, error) {
 		}
 	}
 	if cfg.Developer == "" {
-		a.cfg.Developer = "https://trustedmcp.org"
+		a.cfg.Developer = DefaultDeveloper
 	}
 	if cfg.Build == "" {
 		a.cfg.Build = "tmcp"

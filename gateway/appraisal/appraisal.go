@@ -78,7 +78,7 @@ func Load(o Options) (*appraise.Appraiser, error) {
 		if err != nil || len(impl) != 32 || file == "" {
 			return nil, fmt.Errorf("CCA key %.100q: want IMPLEMENTATION-ID=FILE, the id as 64 hex digits", arg)
 		}
-		keys, err := publicKeys(file, o.Stdin)
+		keys, err := PublicKeys(file, o.Stdin)
 		if err != nil {
 			return nil, err
 		}
@@ -140,7 +140,7 @@ func manifests(o Options) (*acs.Store, error) {
 	// pins, by key or by trust anchor.
 	trust := &corim.Trust{Now: o.Now}
 	for _, name := range o.Keys {
-		keys, err := publicKeys(name, o.Stdin)
+		keys, err := PublicKeys(name, o.Stdin)
 		if err != nil {
 			return nil, err
 		}
@@ -176,7 +176,8 @@ func manifests(o Options) (*acs.Store, error) {
 	return acs.NewStore(all...)
 }
 
-func publicKeys(name string, stdin io.Reader) ([]crypto.PublicKey, error) {
+// PublicKeys reads public keys from PEM: bare ones, or those of certificates.
+func PublicKeys(name string, stdin io.Reader) ([]crypto.PublicKey, error) {
 	b, err := evidencefile.Read(name, stdin)
 	if err != nil {
 		return nil, err
