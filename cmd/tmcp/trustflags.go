@@ -239,8 +239,12 @@ func (f *trustFlags) passport(spec string, stdin io.Reader) (appraise.Passport, 
 		if err != nil {
 			return nil, err
 		}
-		for _, k := range keys {
-			i.Keys = append(i.Keys, eat.Key{Public: k})
+		for _, k := range keys { // by the name that tmcp verifier gives its key
+			t, err := protocol.PublicKeyThumbprint(k)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w; give other kinds of keys as JWKS", file, err)
+			}
+			i.Keys = append(i.Keys, eat.Key{ID: t.String(), Public: k})
 		}
 	}
 	return appraise.Tokens(i)
