@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -16,9 +15,7 @@ import (
 
 	"github.com/trustedmcp/tmcp/evidence"
 	"github.com/trustedmcp/tmcp/evidence/appraise"
-	"github.com/trustedmcp/tmcp/gateway/appraisal"
 	"github.com/trustedmcp/tmcp/gateway/evidencefile"
-	"github.com/trustedmcp/tmcp/protocol"
 )
 
 func evidenceCommand() *cobra.Command {
@@ -135,161 +132,6 @@ func fileError(err error) error {
 	return err
 }
 
-// appraisalFlags are those of the commands that appraise.
-type appraisalFlags struct {
-	o      appraisal.Options
-	at     string
-	strict bool // the default policy demands reference values, whatever else
-}
-
-func (f *appraisalFlags) add(cmd *cobra.Command) {
-	fl := cmd.Flags()
-	fl.StringArrayVar(&f.o.Collateral, "collateral", nil, "file or directory with what vendors say of platforms, from tmcp collateral fetch; may be repeated")
-	fl.StringArrayVar(&f.o.CoRIMs, "corim", nil, "file with reference values (CoRIM); may be repeated")
-	fl.StringArrayVar(&f.o.Keys, "corim-key", nil, "file with a public key or certificate (PEM) that may sign reference values; may be repeated")
-	fl.StringArrayVar(&f.o.Roots, "corim-ca", nil, "file with roots (PEM) for certificates of those who may; may be repeated")
-	fl.BoolVar(&f.o.Unsigned, "corim-unsigned", false, "take reference values that nobody signed, since the files are your own")
-	fl.StringArrayVar(&f.o.CCAKeys, "cca-key", nil, "attestation key of an Arm CCA platform, IMPLEMENTATION-ID=FILE: id in hex, public key in PEM; may be repeated")
-	fl.StringVar(&f.o.Policy, "policy", "", "strict, simulated, or a file of rules (default: strict, without --corim with any measurement)")
-	fl.BoolVar(&f.o.Simulator, "simulator", false, "accept simulated TEEs, and no others: for development")
-}
-
-func (f *appraisalFlags) addTime(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.at, "at", "", "time to verify at, as 2026-03-19T00:00:00Z (default: now)")
-}
-
-// load makes the appraiser. Whatever is wrong is wrong usage.
-func (f *appraisalFlags) load(cmd *cobra.Command) (*appraise.Appraiser, time.Time, error) {
-	now := time.Now()
-	if f.at != "" {
-		var err error
-		if now, err = time.Parse(time.RFC3339, f.at); err != nil {
-			return nil, now, usagef("--at %q: want a time as 2026-03-19T00:00:00Z", f.at)
-		}
-	}
-	f.o.Now, f.o.Stdin, f.o.Build = now, cmd.InOrStdin(), "tmcp "+version()
-	if f.o.Policy == appraisal.Simulated {
-		f.o.Simulator = true
-	}
-	if f.o.Policy == "" && !f.o.Simulator && len(f.o.CoRIMs) == 0 && !f.strict {
-		p, err := appraise.NewRules(appraise.Rules{Name: "strict, any measurement", ReferenceValues: "optional", TCB: appraise.TCBRules{Unknown: true}})
-		if err != nil {
-			return nil, now, err
-		}
-		f.o.Default = p
-	}
-	a, err := appraisal.Load(f.o)
-	if err != nil {
-		return nil, now, &exitError{exitUsage, err}
-	}
-	return a, now, nil
-}
-
-// bindingFlags say what evidence must bind.
-type bindingFlags struct{ reportData, nonce, role, identity string }
-
-func (f *bindingFlags) add(cmd *cobra.Command) {
-	fl := cmd.Flags()
-	fl.StringVar(&f.reportData, "report-data", "", "what the evidence must bind, in hex; zeros follow up to 64 bytes")
-	fl.StringVar(&f.nonce, "nonce", "", "the same, and repeated in the attestation result: a nonce of 8 to 64 bytes in hex")
-	fl.StringVar(&f.identity, "identity", "", "for certificates: the URI that the key must be attested for")
-	fl.StringVar(&f.role, "role", "server", "for certificates: server or client")
-}
-
-// parse returns what is given, or nil.
-func (f *bindingFlags) parse() (reportData, nonce []byte, err error) {
-	if f.reportData != "" && f.nonce != "" {
-		return nil, nil, usagef("give --report-data or --nonce")
-	}
-	for _, v := range []struct {
-		flag, hex string
-		min       int
-	}{{"report-data", f.reportData, 1}, {"nonce", f.nonce, 8}} {
-		if v.hex == "" {
-			continue
-		}
-		b, err := hex.DecodeString(v.hex)
-		if err != nil || len(b) < v.min || len(b) > protocol.ReportDataSize {
-			return nil, nil, usagef("--%s %.40q: want %d to %d bytes in hex", v.flag, v.hex, v.min, protocol.ReportDataSize)
-		}
-		if reportData = b; v.flag == "nonce" {
-			nonce = b
-		}
-	}
-	if f.role != "server" && f.role != "client" {
-		return nil, nil, usagef("--role %q: want server or client", f.role)
-	}
-	return reportData, nonce, nil
-}
-
-// A verification is one appraisal to make.
-type verification struct {
-	label string
-	in    appraise.Input
-}
-
-// verifications are those that files need: one for each statement of a
-// certificate, or one for all the rest together.
-func (f *bindingFlags) verifications(pieces []evidencefile.Piece, now time.Time) ([]verification, error) {
-	reportData, nonce, err := f.parse()
-	if err != nil {
-		return nil, err
-	}
-	in := appraise.Input{Nonce: nonce, Now: now}
-	if p := pieces[0]; p.Certificate != nil {
-		if len(pieces) > 1 {
-			return nil, usagef("give a certificate alone: %d files are given", len(pieces))
-		}
-		if reportData != nil {
-			return nil, usagef("a certificate says itself what its evidence must bind: leave out --report-data and --nonce")
-		}
-		role := protocol.RoleServer
-		if f.role == "client" {
-			role = protocol.RoleClient
-		}
-		var all []verification
-		for _, s := range p.Statements {
-			if s.Bound() && f.identity == "" {
-				return nil, usagef("the certificate's evidence names whom it is for: say whom you mean with --identity URI")
-			}
-			e, err := s.Evidence(role, f.identity, now)
-			if err != nil {
-				return nil, err
-			}
-			in.CMW, in.ReportData = e.CMW, e.ReportData[:]
-			all = append(all, verification{string(s.Form), in})
-		}
-		return all, nil
-	}
-	var items []evidence.Item
-	gpus := 0
-	for i := range pieces {
-		p := &pieces[i]
-		switch {
-		case p.Certificate != nil || p.CMW != nil && len(pieces) > 1:
-			return nil, usagef("%s: give a CMW or a certificate alone", p.File)
-		case p.CMW != nil:
-			in.CMW = p.CMW
-			continue
-		}
-		items = append(items, *p.Item)
-		if p.Item.MediaType == evidence.TypeNVIDIA {
-			gpus++
-		}
-	}
-	in.Items = items
-	in.Alone = in.CMW == nil && gpus == len(items)
-	switch {
-	case reportData == nil:
-		in.Unbound = true
-	case in.Alone: // a GPU's nonce has 32 bytes, and no zeros
-		in.ReportData = reportData
-	default:
-		in.ReportData = append(slices.Clone(reportData), make([]byte, protocol.ReportDataSize-len(reportData))...)
-	}
-	return []verification{{"", in}}, nil
-}
-
 // A report is what tmcp evidence verify prints.
 type report struct {
 	Verdict   appraise.Verdict `json:"verdict"`
@@ -341,6 +183,14 @@ Exit code 0 says accepted, 1 refused, 2 wrong usage.`,
 			pieces, err := evidencefile.Load(args, cmd.InOrStdin())
 			if err != nil {
 				return fileError(err)
+			}
+			for _, p := range pieces {
+				if p.Item != nil && p.Item.MediaType == evidencefile.TypeJWT {
+					if flags.kind() == "" {
+						return usagef("%s is an attestation result: say whose are accepted, with --passport KIND=FILE", p.File)
+					}
+					p.Item.MediaType = appraise.MediaType(flags.kind())
+				}
 			}
 			todo, err := binding.verifications(pieces, now)
 			if err != nil {

@@ -207,7 +207,7 @@ func askVerifier() {
 			return err
 		}
 		fmt.Println(a.Summary)
-		return nil
+		return os.WriteFile("token.jwt", a.Result, 0o600)
 	}(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -16,7 +16,7 @@ import (
 
 func verifierCommand() *cobra.Command {
 	flags := appraisalFlags{strict: true}
-	var listen, key, cert, certKey string
+	var listen, key, name, cert, certKey string
 	var cfg verifier.ServerConfig
 	var verbose bool
 	cmd := &cobra.Command{
@@ -58,7 +58,7 @@ read at the start: restart it for new ones.`,
 			if err != nil {
 				return &exitError{exitUsage, err}
 			}
-			if cfg.Issuer, err = verifier.NewIssuer(a, signer); err != nil {
+			if cfg.Issuer, err = verifier.NewIssuer(a, signer, name); err != nil {
 				return &exitError{exitUsage, err}
 			}
 			cfg.Version, cfg.Logger = version(), logger(cmd.ErrOrStderr(), verbose)
@@ -66,19 +66,22 @@ read at the start: restart it for new ones.`,
 			if err != nil {
 				return err
 			}
-			l, err := net.Listen("tcp", listen)
-			if err != nil {
-				return &exitError{exitUnreachable, fmt.Errorf("--listen %s: %w", listen, err)}
-			}
-			defer l.Close()
+			var secure *tls.Config
 			scheme := "http"
 			if cert != "" {
 				pair, err := tlsPair(cert, certKey)
 				if err != nil {
 					return &exitError{exitUsage, err}
 				}
-				scheme = "https"
-				l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}})
+				scheme, secure = "https", &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}}
+			}
+			l, err := net.Listen("tcp", listen)
+			if err != nil {
+				return &exitError{exitUnreachable, fmt.Errorf("--listen %s: %w", listen, err)}
+			}
+			defer l.Close()
+			if secure != nil {
+				l = tls.NewListener(l, secure)
 			}
 			thumb, err := protocol.PublicKeyThumbprint(signer.Public())
 			if err != nil {
@@ -96,6 +99,7 @@ read at the start: restart it for new ones.`,
 	f := cmd.Flags()
 	f.StringVar(&listen, "listen", "127.0.0.1:8087", "HOST:PORT to listen on; port 0 picks one")
 	f.StringVar(&key, "key", "", "file with the private key that signs results, from tmcp keygen")
+	f.StringVar(&name, "issuer", "tmcp verifier", "name of the verifier in its results (iss); choose a URI of your own")
 	f.StringVar(&cert, "tls-certificate", "", "file with the server's certificate chain (PEM)")
 	f.StringVar(&certKey, "tls-key", "", "file with its private key")
 	f.IntVar(&cfg.MaxEvidence, "max-evidence", verifier.DefaultMaxEvidence, "largest evidence, in bytes")

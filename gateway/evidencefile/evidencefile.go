@@ -193,6 +193,9 @@ func detectText(b []byte) ([]byte, *Piece, error) {
 	case bytes.HasPrefix(text, []byte("-----BEGIN ")):
 		p, err := detectPEM(text)
 		return nil, p, err
+	case bytes.HasPrefix(text, []byte(`[["JWT"`)): // as NVIDIA's service answers
+		p, err := item("attestation result of NVIDIA", TypeJWT, text)
+		return nil, p, err
 	case text[0] == '{' || text[0] == '[':
 		c, err := cmw.ParseJSON(text)
 		if err != nil {
@@ -218,7 +221,8 @@ func detectText(b []byte) ([]byte, *Piece, error) {
 	return nil, nil, ErrUnknown
 }
 
-// TypeJWT is the media type of an EAT in a JWT (RFC 9782), such as an EAR.
+// TypeJWT is the media type of an EAT in a JWT (RFC 9782), such as an EAR. Tokens
+// do not tell by their first bytes whose they are: all have this type here.
 const TypeJWT = "application/eat+jwt"
 
 func detectPEM(text []byte) (*Piece, error) {

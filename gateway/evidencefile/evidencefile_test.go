@@ -117,6 +117,10 @@ func TestDetectText(t *testing.T) {
 	if err != nil || p.Item.MediaType != TypeJWT {
 		t.Error(p, err)
 	}
+	p, err = Detect([]byte(`[["JWT","eyJ.e30."],{"GPU-0":"eyJ.e30."}]`))
+	if err != nil || p.Item.MediaType != TypeJWT {
+		t.Error(p, err)
+	}
 	for _, b := range []string{"", "x", "hello, world", "{}", "[]", "[1]", "{\"a\":1,\"a\":1}", "-----BEGIN KEY-----\n-----END KEY-----", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"} {
 		if p, err := Detect([]byte(b)); err == nil {
 			t.Errorf("%q is %s", b, p.Format)

@@ -18,9 +18,10 @@ import (
 	"github.com/trustedmcp/tmcp/protocol"
 )
 
-// NewIssuer makes an issuer of an appraiser and the key that signs its results:
-// ECDSA with P-256, P-384 or P-521, or Ed25519.
-func NewIssuer(a *appraise.Appraiser, key crypto.Signer) (Issuer, error) {
+// NewIssuer makes an issuer of an appraiser, the key that signs its results
+// (ECDSA with P-256, P-384 or P-521, or Ed25519), and the name by which those who
+// take the results as passports know it (iss).
+func NewIssuer(a *appraise.Appraiser, key crypto.Signer, name string) (Issuer, error) {
 	if a == nil || key == nil {
 		return nil, errors.New("verifier: an issuer needs an appraiser and a key")
 	}
@@ -33,12 +34,13 @@ func NewIssuer(a *appraise.Appraiser, key crypto.Signer) (Issuer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &issuer{a, key, kid, jwk}, nil
+	return &issuer{a, key, name, kid, jwk}, nil
 }
 
 type issuer struct {
 	appraiser *appraise.Appraiser
 	key       crypto.Signer
+	name      string
 	kid       string
 	jwk       []byte
 }
@@ -79,7 +81,9 @@ func (i *issuer) Issue(_ context.Context, s Submission) (string, error) {
 	default:
 		in.Items = []evidence.Item{{MediaType: mt, Value: s.Evidence}}
 	}
-	token, err := i.appraiser.Evaluate(in).EAR().SignJWT(i.key, i.kid)
+	r := i.appraiser.Evaluate(in).EAR()
+	r.Issuer = i.name
+	token, err := r.SignJWT(i.key, i.kid)
 	return string(token), err
 }
 

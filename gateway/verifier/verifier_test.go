@@ -72,7 +72,7 @@ func setup(t testing.TB, cfg ServerConfig) (*httptest.Server, *ecdsa.PrivateKey,
 	t.Helper()
 	key := newKey(t)
 	if cfg.Issuer == nil {
-		is, err := NewIssuer(newAppraiser(t), key)
+		is, err := NewIssuer(newAppraiser(t), key, "https://verifier.example")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -292,7 +292,7 @@ func TestFailClosed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			key := newKey(t)
-			is, err := NewIssuer(newAppraiser(t), key)
+			is, err := NewIssuer(newAppraiser(t), key, "https://verifier.example")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -556,11 +556,11 @@ func TestDiscovery(t *testing.T) {
 		t.Errorf("%+v", jwk)
 	}
 	_, ed, _ := ed25519.GenerateKey(rand.Reader)
-	is, err := NewIssuer(newAppraiser(t), ed)
+	is, err := NewIssuer(newAppraiser(t), ed, "https://verifier.example")
 	if err != nil || !strings.Contains(string(is.Key()), `"crv":"Ed25519"`) {
 		t.Error(err)
 	}
-	if _, err := NewIssuer(nil, ed); err == nil {
+	if _, err := NewIssuer(nil, ed, "https://verifier.example"); err == nil {
 		t.Error("an issuer without an appraiser")
 	}
 	if _, err := NewServer(ServerConfig{}); err == nil {
@@ -569,7 +569,7 @@ func TestDiscovery(t *testing.T) {
 }
 
 func TestServe(t *testing.T) {
-	is, err := NewIssuer(newAppraiser(t), newKey(t))
+	is, err := NewIssuer(newAppraiser(t), newKey(t), "https://verifier.example")
 	if err != nil {
 		t.Fatal(err)
 	}
