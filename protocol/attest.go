@@ -304,7 +304,8 @@ func appraise(c *claims, want *Expect) (*Appraisal, time.Time, error) {
 	f := c.freshness
 	switch f.Kind {
 	case FreshAt:
-		// TMCP-18.3-2: A verifier MUST refuse evidence that is older than its policy allows.
+		// TMCP-18.3-2: A verifier MUST refuse evidence of kind 1 that is older than its policy
+		// allows, or made more than 60 seconds ahead of its clock, with `evidence-stale`.
 		maxAge := want.MaxEvidenceAge
 		if maxAge <= 0 {
 			maxAge = defaultMaxAge
@@ -320,12 +321,14 @@ func appraise(c *claims, want *Expect) (*Appraisal, time.Time, error) {
 			expires = over
 		}
 	case FreshNonce:
-		// TMCP-18.3-3: A verifier MUST refuse evidence for a nonce that is not the one it sent.
+		// TMCP-18.3-3: A verifier MUST refuse evidence of kind 2 for a nonce that is not the one
+		// it sent for this key object, with `evidence-stale`.
 		if want.Nonce == nil || !bytes.Equal(f.Value, want.Nonce) {
 			return nil, expires, fail(EvidenceStale, "the evidence was made for another verifier's nonce")
 		}
 	case FreshEpoch:
-		// TMCP-18.3-5: A verifier MUST refuse evidence of an epoch that its policy does not name.
+		// TMCP-18.3-5: A verifier MUST refuse evidence of kind 3 of an epoch that its policy does
+		// not name, with `evidence-stale`.
 		if !slices.ContainsFunc(want.Epochs, func(e []byte) bool { return bytes.Equal(e, f.Value) }) {
 			return nil, expires, fail(EvidenceStale, "the evidence is of epoch %x, which is not one of the %d accepted", f.Value, len(want.Epochs))
 		}

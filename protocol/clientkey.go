@@ -217,8 +217,8 @@ func (s *Server) clientOf(f *Frame, settings *Settings, now time.Time) (peer *Pe
 	case len(f.ClientKey) == len(Digest{}):
 		d := Digest(f.ClientKey)
 		if peer = s.known.get(d, now); peer == nil {
-			// TMCP-8.7-5: A server that does not know the digest of a client key MUST answer with
-			// `client-key-required`.
+			// TMCP-8.7-5: A server that does not know the digest of a client key, or whose copy is over,
+			// MUST answer with `client-key-required`
 			return nil, nil, fail(ClientKeyRequired, "the client key object of that digest is not known here, or over; send it by value")
 		}
 		if peer.c.settings != settings.digest {

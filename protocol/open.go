@@ -149,11 +149,8 @@ func (s *Server) openFirst(f *Frame, sc *scratch, outer Outer, now time.Time) (*
 	ctx.window.markOpened(0)
 	// TMCP-8.4-4: A server MUST mark an encapsulation as opened and hand its message on in one
 	// step, so that two copies that arrive at the same time do not both run.
-	if !key.add(keys.id, ctx, settings.weight()) { // lost a race against the same frame
+	if !key.add(keys.id, ctx, settings.weight()+client.weight()) { // lost a race against the same frame
 		return nil, fail(Replayed, "this open frame was received before")
-	}
-	if client != nil {
-		s.known.put(client, now)
 	}
 	return r, nil
 }

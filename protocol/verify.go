@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/ed25519"
 	"crypto/hpke"
+	"slices"
 	"time"
 )
 
@@ -161,7 +163,34 @@ func VerifyKeyObject(object []byte, want Expect) (*Peer, error) {
 	if p.thumb, err = PublicKeyThumbprint(idKey); err != nil {
 		p.thumb = Thumbprint{} // RSA: known by its chain only
 	}
+	p.letGo()
 	return p, nil
+}
+
+// letGo drops what was for verification only, and copies what is kept: a peer
+// lives as long as its contexts, and its key object may have 128 KiB.
+func (p *Peer) letGo() {
+	c := &p.c
+	c.evidence, c.freshness, c.nonce, c.demands = nil, nil, nil, nil
+	for _, b := range []*[]byte{&c.toolSet, &c.identityKey, &c.attestedKey, &c.config} {
+		*b = bytes.Clone(*b)
+	}
+	if k, ok := p.identityPublic.(ed25519.PublicKey); ok { // it lies in its certificate
+		p.identityPublic = slices.Clone(k)
+	}
+}
+
+// weight is what a context of this peer's counts for beside its own; see
+// [Settings.weight].
+func (p *Peer) weight() int64 {
+	if p == nil {
+		return 0
+	}
+	n := len(p.c.identity)
+	if p.appraisal != nil {
+		n += len(p.appraisal.Result) + len(p.appraisal.Summary)
+	}
+	return int64(n) / 512
 }
 
 func identityKeyOf(c *claims, id *signature) (crypto.PublicKey, error) {
@@ -190,8 +219,8 @@ func verifyAttested(c *claims, o *sealedClaims) error {
 	case c.attestedKey == nil || len(o.sigs) != 2:
 		return fail(KeyObjectInvalid, "the attested key and its signature must come together")
 	}
-	// TMCP-18.1-1: A verifier MUST refuse a key object with an attested key and without evidence or
-	// freshness.
+	// TMCP-18.1-1: A verifier MUST refuse a key object that has an attested key without evidence or
+	// freshness
 	if c.evidence == nil || c.freshness == nil {
 		return fail(KeyObjectInvalid, "an attested key without evidence, or without its freshness")
 	}

@@ -346,9 +346,8 @@ func (a *Appraiser) passport(e labelled, in *Input) Device {
 // bind checks that every device's evidence was made for what is wanted: the
 // CPU's binds the report data, a GPU's a nonce that is derived from it.
 func (a *Appraiser) bind(r *Result, in *Input) {
-	// TMCP-18.2-2: A verifier MUST compute the report data from the verified claims of the key
-	// object, and compare it with what the TEE signed.
-	// TMCP-18.4-5: All evidence of a collection MUST be bound together.
+	// TMCP-18.2-2: refuse evidence in which the field that the TEE signed is not equal to it
+	// TMCP-18.4-5: A verifier MUST refuse a set of which any evidence is not bound as above.
 	if in.ReportData == nil {
 		o := evidence.Fail
 		if in.Unbound {

@@ -21,7 +21,7 @@ const (
 )
 
 const (
-	labelSignature = protocol.ExtensionID + " v1 attested tls"
+	labelSignature = "org.trustedmcp/trust v1 attested tls"
 	typSignature   = "application/vnd.trustedmcp.tls+cose"
 
 	nonceSize    = 32
