@@ -3,6 +3,7 @@ package gateway
 import (
 	"log/slog"
 
+	"github.com/trustedmcp/tmcp/protocol"
 	"github.com/trustedmcp/tmcp/transport"
 )
 
@@ -18,6 +19,9 @@ func observer(log *slog.Logger) func(transport.Event) {
 		}
 		if e.Err != nil {
 			attrs = append(attrs, "reason", string(e.Err.Reason), "detail", e.Err.Detail)
+			if why := e.Err.Unwrap(); why != nil && e.Err.Reason == protocol.ClientKeyRefused {
+				attrs = append(attrs, "why", why.Error()) // of the evidence, which the client is not told
+			}
 			log.Info(string(e.Kind), attrs...)
 			return
 		}

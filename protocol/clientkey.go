@@ -242,13 +242,21 @@ func (s *Server) clientOf(f *Frame, settings *Settings, now time.Time) (peer *Pe
 	if policy.Allow != nil && !policy.Allow(peer.c.identity) {
 		return nil, nil, fail(ClientKeyRefused, "client %.200q may not call this server", peer.c.identity)
 	}
+	// Kept before its holder is known to have sent it: key objects are public, and
+	// copies of one must not cost an appraisal each.
+	s.known.put(peer, now)
 	return peer, d[:], nil
 }
 
 // refusedClient tells a client why its key object is not accepted: it is all
-// about what the client sent.
+// about what the client sent, but for what an appraiser says, which may name the
+// policy's reference values or a verifier's address.
 func refusedClient(err error) error {
-	return &Error{Reason: ClientKeyRefused, Detail: err.Error(), cause: err}
+	detail := err.Error()
+	if IsReason(err, EvidenceRefused) {
+		detail = "this server does not accept the evidence in it; the server's log says why"
+	}
+	return &Error{Reason: ClientKeyRefused, Detail: detail, cause: err}
 }
 
 // checkPossession refuses a first message whose sender does not hold the key of

@@ -113,7 +113,9 @@ func (r refuser) Appraise(context.Context, protocol.Evidence) (*protocol.Apprais
 // No two bindings have the same report data, whatever stands where.
 func TestBindingsAreDistinct(t *testing.T) {
 	k1, k2 := ed25519.NewKeyFromSeed(make([]byte, 32)).Public(), vendor.Public()
-	at := func(s int64) protocol.Freshness { return protocol.Freshness{Kind: protocol.FreshAt, At: time.Unix(s, 0)} }
+	at := func(s int64) protocol.Freshness {
+		return protocol.Freshness{Kind: protocol.FreshAt, At: time.Unix(s, 0)}
+	}
 	eight := []byte("12345678")
 	zero := make([]byte, 32)
 	seen := map[[64]byte]string{}
