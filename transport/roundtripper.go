@@ -167,6 +167,9 @@ func (cfg *ClientConfig) complete() error {
 	if cfg.Profile != protocol.ProfileIdentity && cfg.Appraiser == nil {
 		return errors.New("transport: ClientConfig.Profile " + string(cfg.Profile) + " needs an Appraiser for the server's evidence")
 	}
+	if cfg.Profile != protocol.ProfileIdentity && cfg.Mode == protocol.ModePreferred {
+		return errors.New("transport: ClientConfig.Profile " + string(cfg.Profile) + " is demanded, and Mode preferred speaks in plaintext to servers that prove nothing: use Mode required")
+	}
 	if cfg.FreshEvidence {
 		cfg.Fresh = true
 	}
