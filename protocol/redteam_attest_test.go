@@ -187,3 +187,24 @@ func TestEvidenceAgeAtTheEdges(t *testing.T) {
 	_, err = verifyAttested(s, id, o, t0, func(e *protocol.Expect) { e.Appraiser, e.Profile = refuser{"no"}, protocol.ProfileIdentity })
 	expectReason(t, "refused evidence does not become a peer of profile identity", err, protocol.EvidenceRefused)
 }
+
+// Who demands new evidence and names no appraiser, or a server without a TEE, gets
+// an error, and not a check that silently is not made.
+func TestFreshEvidenceIsNeverSilentlyDropped(t *testing.T) {
+	nonce := []byte("a nonce of mine!")
+	s, id := attestedServer(t, &tee{vendor: vendor, code: "good"}, nil)
+	o, err := s.AttestEvidence(nonce, t0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = verifyAttested(s, id, o, t0, func(e *protocol.Expect) {
+		e.Profile, e.Appraiser, e.Nonce, e.FreshEvidence = "", nil, nonce, true
+	})
+	expectReason(t, "no appraiser", err, protocol.EvidenceStale)
+	s, id = attestedServer(t, nil, func(c *protocol.ServerConfig) { c.Attestation = nil })
+	if o, err = s.AttestEvidence(nonce, t0); err != nil {
+		t.Fatal(err)
+	}
+	_, err = verifyAttested(s, id, o, t0, func(e *protocol.Expect) { e.Profile, e.Nonce, e.FreshEvidence = "", nonce, true })
+	expectReason(t, "no TEE", err, protocol.EvidenceStale)
+}

@@ -148,6 +148,11 @@ func VerifyKeyObject(object []byte, want Expect) (*Peer, error) {
 	if err := checkClaims(c, want); err != nil {
 		return nil, err
 	}
+	// TMCP-4.6-8: A client that asked for fresh evidence MUST refuse a key object whose evidence was
+	// not made for the nonce, with `evidence-stale`.
+	if want.FreshEvidence && (want.Appraiser == nil || c.evidence == nil) {
+		return nil, fail(EvidenceStale, "evidence for the nonce that was sent is demanded, and there is none, or no appraiser for it")
+	}
 	p := &Peer{c: *c, digest: KeyDigest(object), sets: want.Settings, proven: ProfileIdentity, expires: c.expires}
 	// Last, because it may cost much: what is not signed by the identity isn't
 	// worth appraising.
