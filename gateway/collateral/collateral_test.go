@@ -421,33 +421,34 @@ func TestBadAnswers(t *testing.T) {
 		name, path string
 		answer     func(w http.ResponseWriter)
 		want       error
+		text       string // of the error: why, and not only that
 	}{
 		{"login page", "/tdx/certification/v4/tcb", func(w http.ResponseWriter) {
 			w.Header().Set("Content-Type", "text/html")
 			fmt.Fprint(w, "<html>sign in</html>")
-		}, ErrMalformed},
+		}, ErrMalformed, "captive portal"},
 		{"no issuer chain", "/tdx/certification/v4/tcb", func(w http.ResponseWriter) {
 			w.Header().Set("Content-Type", "application/json")
 			fmt.Fprint(w, `{}`)
-		}, ErrMalformed},
+		}, ErrMalformed, ""},
 		{"issuer chain is no PEM", "/tdx/certification/v4/qe/identity", func(w http.ResponseWriter) {
 			w.Header().Set("Content-Type", "application/json")
 			w.Header().Set("SGX-Enclave-Identity-Issuer-Chain", "hello%20world")
 			fmt.Fprint(w, `{}`)
-		}, ErrMalformed},
+		}, ErrMalformed, ""},
 		{"CRL is junk", "/sgx/certification/v4/rootcacrl", func(w http.ResponseWriter) {
 			w.Header().Set("Content-Type", "application/pkix-crl")
 			fmt.Fprint(w, "junk")
-		}, ErrMalformed},
+		}, ErrMalformed, ""},
 		{"login page for a CRL", "/sgx/certification/v4/rootcacrl", func(w http.ResponseWriter) {
 			w.Header().Set("Content-Type", "text/html; charset=utf-8")
 			fmt.Fprint(w, "junk")
-		}, ErrMalformed},
+		}, ErrMalformed, "captive portal"},
 		{"broken off", "/sgx/certification/v4/rootcacrl", func(w http.ResponseWriter) {
 			w.Header().Set("Content-Type", "application/pkix-crl")
 			w.Header().Set("Content-Length", "1000")
 			fmt.Fprint(w, "half")
-		}, ErrUnreachable},
+		}, ErrUnreachable, "broke off"},
 		{"endless", "/sgx/certification/v4/rootcacrl", func(w http.ResponseWriter) {
 			w.Header().Set("Content-Type", "application/pkix-crl")
 			chunk := make([]byte, 1<<20)
@@ -456,7 +457,7 @@ func TestBadAnswers(t *testing.T) {
 					return
 				}
 			}
-		}, ErrMalformed},
+		}, ErrMalformed, "answered with more than"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newService(t)
@@ -469,8 +470,8 @@ func TestBadAnswers(t *testing.T) {
 			}
 			dir := t.TempDir()
 			f, _ := newFetcher(t, s, Config{Cache: dir})
-			if _, err := f.For(t.Context(), quote(t)); !errors.Is(err, tt.want) {
-				t.Errorf("%v, want %v", err, tt.want)
+			if _, err := f.For(t.Context(), quote(t)); !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("%v, want %v with %q", err, tt.want, tt.text)
 			}
 			files, _ := os.ReadDir(dir)
 			for _, e := range files {
