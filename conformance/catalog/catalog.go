@@ -3,6 +3,7 @@ package catalog
 
 import (
 	"github.com/trustedmcp/tmcp/conformance"
+	"github.com/trustedmcp/tmcp/conformance/attested"
 	"github.com/trustedmcp/tmcp/conformance/client"
 	"github.com/trustedmcp/tmcp/conformance/core"
 	"github.com/trustedmcp/tmcp/conformance/identity"
@@ -14,6 +15,7 @@ func All() []conformance.Case {
 	var all []conformance.Case
 	all = append(all, core.Cases()...)
 	all = append(all, identity.Cases()...)
+	all = append(all, attested.Cases()...)
 	all = append(all, client.Cases()...)
 	all = append(all, relay.Cases()...)
 	return all

@@ -34,6 +34,11 @@ type Second struct {
 	until time.Time
 	salt  []byte // for a fault
 
+	tee     *Attested // nil: profile identity
+	att     *attestedKey
+	clients map[[32]byte]*knownClient // by key digest, section 8.7
+	quotes  struct{ second, made int64 }
+
 	mu       sync.Mutex
 	object   []byte              // without nonce
 	objects  map[[32]byte]bool   // handed out
@@ -48,6 +53,7 @@ type state struct {
 	salt     []byte
 	revision string
 	client   [32]byte // settings digest
+	key      *knownClient
 	used     map[uint64]bool
 	next     uint64 // above the greatest seq that opened
 }
@@ -57,7 +63,12 @@ const window = 1024
 // NewSecond makes a sealed server of mode required before inner. publicTools
 // lists inner's tools outside the seal, stripped.
 func NewSecond(uri string, inner http.Handler, fault Fault, publicTools bool) (*Second, error) {
-	mine, err := protocol.NewSettings(protocol.Offer{})
+	return NewAttested(uri, inner, fault, publicTools, nil)
+}
+
+// NewAttested is [NewSecond] for a server in a TEE, with a not nil.
+func NewAttested(uri string, inner http.Handler, fault Fault, publicTools bool, a *Attested) (*Second, error) {
+	mine, err := protocol.NewSettings(a.offer(fault))
 	if err != nil {
 		return nil, err
 	}
@@ -66,9 +77,14 @@ func NewSecond(uri string, inner http.Handler, fault Fault, publicTools bool) (*
 		return nil, err
 	}
 	s := &Second{inner: inner, fault: fault, uri: uri, tools: publicTools, id: id, mine: mine, keys: map[uint64]hpke.PrivateKey{}, until: time.Now().Add(10 * time.Minute),
-		salt: make([]byte, 16), objects: map[[32]byte]bool{}, opened: map[[16]byte]bool{}, retried: map[string]bool{}, contexts: map[[16]byte]*state{}}
+		tee: a, clients: map[[32]byte]*knownClient{}, salt: make([]byte, 16), objects: map[[32]byte]bool{}, opened: map[[16]byte]bool{}, retried: map[string]bool{}, contexts: map[[16]byte]*state{}}
 	for suite := uint64(1); suite <= 2; suite++ {
 		if s.keys[suite], err = hand.KEM(suite).GenerateKey(); err != nil {
+			return nil, err
+		}
+	}
+	if a != nil {
+		if s.att, err = s.newAttested(nil); err != nil {
 			return nil, err
 		}
 	}
@@ -79,47 +95,32 @@ func NewSecond(uri string, inner http.Handler, fault Fault, publicTools bool) (*
 func (s *Second) has(f Fault) bool { return s.fault == f }
 
 // keyObject signs a key object (chapter 5), for a nonce if there is one.
-func (s *Second) keyObject(nonce []byte) []byte {
+func (s *Second) keyObject(nonce []byte) []byte { return s.sign(nonce, s.att) }
+
+// sign is keyObject with the attested key a, or without one.
+func (s *Second) sign(nonce []byte, a *attestedKey) []byte {
 	now := s.until.Add(-10 * time.Minute).Unix()
 	keys := dcbor.AppendArray(nil, len(s.keys))
 	for suite := uint64(1); suite <= 2; suite++ {
 		keys = dcbor.AppendUint(dcbor.AppendArray(keys, 2), suite)
 		keys = dcbor.AppendBytes(keys, s.keys[suite].PublicKey().Bytes())
 	}
-	public := dcbor.AppendUint(dcbor.AppendUint(dcbor.AppendMap(nil, 3), 1), 1)
-	public = dcbor.AppendUint(dcbor.AppendInt(public, -1), 6)
-	public = dcbor.AppendBytes(dcbor.AppendInt(public, -2), s.id.Public().(ed25519.PublicKey))
 	settings := hand.SettingsDigest(s.mine.CBOR())
-
-	n := 10
+	c := map[int64][]byte{
+		hand.ClaimSub: dcbor.AppendText(nil, s.uri), hand.ClaimExp: dcbor.AppendInt(nil, s.until.Unix()), hand.ClaimNbf: dcbor.AppendInt(nil, now), hand.ClaimIat: dcbor.AppendInt(nil, now),
+		hand.ClaimEATProfile: dcbor.AppendText(nil, hand.EATProfile), hand.ClaimRole: dcbor.AppendUint(nil, 1), hand.ClaimKeys: keys, hand.ClaimProfile: dcbor.AppendText(nil, "identity"),
+		hand.ClaimSettings: dcbor.AppendBytes(nil, settings[:]), hand.ClaimIdentityKey: hand.COSEKey(s.id.Public().(ed25519.PublicKey)),
+	}
 	if nonce != nil {
-		n++
+		c[hand.ClaimNonce] = dcbor.AppendBytes(nil, nonce)
 	}
-	c := dcbor.AppendText(dcbor.AppendUint(dcbor.AppendMap(nil, n), 2), s.uri)
-	c = dcbor.AppendInt(dcbor.AppendUint(c, 4), s.until.Unix())
-	c = dcbor.AppendInt(dcbor.AppendUint(c, 5), now)
-	c = dcbor.AppendInt(dcbor.AppendUint(c, 6), now)
-	if nonce != nil {
-		c = dcbor.AppendBytes(dcbor.AppendUint(c, 10), nonce)
+	second := s.attest(c, a)
+	body, payload := hand.KeyObjectBody(), hand.Claims(c)
+	sigs := [][]byte{(&hand.Signature{Alg: -8, Kid: "identity", Key: s.id}).Encode(body, payload)}
+	if second != nil {
+		sigs = append(sigs, second.Encode(body, payload))
 	}
-	c = dcbor.AppendText(dcbor.AppendUint(c, 265), "tag:trustedmcp.org,2026:key-1")
-	c = dcbor.AppendUint(dcbor.AppendInt(c, -70000), 1)
-	c = append(dcbor.AppendInt(c, -70001), keys...)
-	c = dcbor.AppendText(dcbor.AppendInt(c, -70002), "identity")
-	c = dcbor.AppendBytes(dcbor.AppendInt(c, -70003), settings[:])
-	c = append(dcbor.AppendInt(c, -70006), public...)
-
-	body := dcbor.AppendText(dcbor.AppendUint(dcbor.AppendMap(nil, 1), 16), "application/vnd.trustedmcp.key+cose")
-	signer := dcbor.AppendInt(dcbor.AppendUint(dcbor.AppendMap(nil, 2), 1), -8)
-	signer = dcbor.AppendBytes(dcbor.AppendUint(signer, 4), []byte("identity"))
-	tbs := dcbor.AppendText(dcbor.AppendArray(nil, 5), "Signature")
-	for _, part := range [][]byte{body, signer, []byte(hand.Label + "key"), c} {
-		tbs = dcbor.AppendBytes(tbs, part)
-	}
-	b := dcbor.AppendBytes(dcbor.AppendArray(dcbor.AppendTag(nil, 98), 4), body)
-	b = dcbor.AppendBytes(dcbor.AppendMap(b, 0), c)
-	b = dcbor.AppendBytes(dcbor.AppendArray(dcbor.AppendArray(b, 1), 3), signer)
-	b = dcbor.AppendBytes(dcbor.AppendMap(b, 0), ed25519.Sign(s.id, tbs))
+	b := hand.KeyObject(body, payload, sigs...)
 	s.mu.Lock()
 	s.objects[hand.KeyDigest(b)] = true
 	s.mu.Unlock()
@@ -162,6 +163,8 @@ func (s *Second) open(frame []byte, carrier uint64, tool []byte) (*request, erro
 	case ctx == nil && s.has("open-failed-for-unknown-context"):
 		return nil, no(protocol.OpenFailed)
 	case ctx == nil:
+		return nil, no(protocol.UnknownContext)
+	case ctx.key != nil && time.Now().Unix() >= ctx.key.until && !s.has("client-contexts-outlive"):
 		return nil, no(protocol.UnknownContext)
 	case f.N != 0 && !s.has("any-first-chunk"):
 		return nil, no(protocol.OutOfOrder)
@@ -238,10 +241,11 @@ func (s *Second) first(f *hand.Frame, carrier uint64, tool []byte) (*request, er
 	if err := s.negotiation(f, carrier); err != nil {
 		return nil, err
 	}
-	if f.ClientKey != nil && !s.has("client-key-ignored") {
-		return nil, no(protocol.ClientKeyRefused)
+	who, digest, err := s.clientOf(f)
+	if err != nil {
+		return nil, err
 	}
-	info := hand.Info{Suite: f.Suite, Key: [32]byte(f.Key), Server: hand.SettingsDigest(s.mine.CBOR()), Client: hand.SettingsDigest(f.ClientSettings), Revision: f.Revision}
+	info := hand.Info{ClientKey: digest, Suite: f.Suite, Key: [32]byte(f.Key), Server: hand.SettingsDigest(s.mine.CBOR()), Client: hand.SettingsDigest(f.ClientSettings), Revision: f.Revision}
 	infos := []hand.Info{info}
 	if s.has("info-lenient") { // takes what the sender says for what it knows itself
 		for _, f2 := range []func(*hand.Info){
@@ -255,13 +259,12 @@ func (s *Second) first(f *hand.Frame, carrier uint64, tool []byte) (*request, er
 			infos = append(infos, i)
 		}
 	}
-	var err error
 	for _, i := range infos {
 		var c *hand.Context
 		if c, err = hand.Decapsulate(s.keys[f.Suite], f.Suite, f.Enc, i.Encode()); err != nil {
 			return nil, no(protocol.OpenFailed)
 		}
-		ctx := &state{Context: c, salt: make([]byte, 16), revision: i.Revision, client: hand.SettingsDigest(f.ClientSettings), used: map[uint64]bool{0: true}, next: 1}
+		ctx := &state{Context: c, key: who, salt: make([]byte, 16), revision: i.Revision, client: hand.SettingsDigest(f.ClientSettings), used: map[uint64]bool{0: true}, next: 1}
 		rand.Read(ctx.salt)
 		if s.has("salt-reused") {
 			ctx.salt = s.salt
@@ -272,6 +275,9 @@ func (s *Second) first(f *hand.Frame, carrier uint64, tool []byte) (*request, er
 		var r *request
 		if r, err = s.decrypt(ctx, f, carrier, tool); err != nil {
 			continue
+		}
+		if err := s.possesses(r, [32]byte(f.Key)); err != nil {
+			return nil, err
 		}
 		if err := s.retry(r.content); err != nil {
 			return nil, err
@@ -317,7 +323,7 @@ func (s *Second) negotiation(f *hand.Frame, carrier uint64) error {
 	if !slices.Contains(list("carriers"), []string{"", "envelope", "inline", "http"}[carrier]) && !s.has("any-client-carrier") {
 		return no(protocol.NegotiationMismatch)
 	}
-	if !slices.Contains(list("profiles"), "identity") && !s.has("any-profile") && !s.has("settings-unchecked") {
+	if !slices.ContainsFunc(list("profiles"), func(p string) bool { return slices.Contains(s.mine.Offer().Profiles, protocol.Profile(p)) }) && !s.has("any-profile") && !s.has("settings-unchecked") {
 		return no(protocol.ProfileRefused)
 	}
 	return nil

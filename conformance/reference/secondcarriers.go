@@ -27,7 +27,15 @@ func (s *Second) inlineAttest(m *jsonrpc.Message, attest jsontext.Value) (int, [
 	if tool == nil {
 		return s.refuse(m.ID, no(protocol.ToolChanged))
 	}
-	res := obj{"content": []any{}, "resultType": "complete", "_meta": obj{protocol.MetaKey: protocol.Base64(s.keyObject(nonce)),
+	kind, _ := conformance.MemberText(attest, "evidence")
+	if s.has("inline-fresh-ignored") {
+		kind = ""
+	}
+	object, err := s.forNonce(nonce, kind)
+	if err != nil {
+		return s.refuse(m.ID, err)
+	}
+	res := obj{"content": []any{}, "resultType": "complete", "_meta": obj{protocol.MetaKey: protocol.Base64(object),
 		protocol.MetaSettings: jsontext.Value(s.mine.JSON()), protocol.MetaTool: jsontext.Value(tool.JSON())}}
 	switch {
 	case s.has("attest-without-tool"):

@@ -129,10 +129,15 @@ func (s *Second) outer(h http.Header, body []byte, stdio bool) (int, [][]byte) {
 	case m.Method == protocol.MethodAttest:
 		text, _ := conformance.MemberText(m.Params, "nonce")
 		nonce, err := protocol.ParseBase64(text)
-		if err != nil || len(nonce) < 8 || len(nonce) > 64 {
+		kind, _ := conformance.MemberText(m.Params, "evidence")
+		if err != nil || len(nonce) < 8 && !(kind != "" && s.has("fresh-short-nonce")) || len(nonce) > 64 {
 			return s.refuse(m.ID, no(protocol.MalformedContent))
 		}
-		return s.result(m, obj{"resultType": "complete", "key": protocol.Base64(s.keyObject(nonce)), "settings": jsontext.Value(s.mine.JSON())})
+		object, err := s.forNonce(nonce, kind)
+		if err != nil {
+			return s.refuse(m.ID, err)
+		}
+		return s.result(m, obj{"resultType": "complete", "key": protocol.Base64(object), "settings": jsontext.Value(s.mine.JSON())})
 	case attest != nil && m.Method == "tools/call" && !stdio:
 		return s.inlineAttest(m, attest)
 	case frames != nil && !stdio:
@@ -220,6 +225,9 @@ func (s *Second) outside(m *jsonrpc.Message, r *request) error {
 func (s *Second) call(m *jsonrpc.Message, text string) (int, [][]byte) {
 	frame, err := s.decode(text)
 	var r *request
+	if s.has("calls-refused") {
+		err = no(protocol.Busy)
+	}
 	if err == nil {
 		r, err = s.open(frame, hand.Envelope, nil)
 	}

@@ -25,6 +25,11 @@ func SealedStdio(ctx context.Context, uri string, s *Server, in io.Reader, out i
 	if err != nil {
 		return err
 	}
+	return Lines(ctx, s, transport.ServerConfig{Identity: id}, in, out)
+}
+
+// Lines serves s on lines behind the trust layer of cfg, until in ends.
+func Lines(ctx context.Context, s *Server, cfg transport.ServerConfig, in io.Reader, out io.Writer) error {
 	innerIn, toInner := io.Pipe()
 	fromInner, innerOut := io.Pipe()
 	done := make(chan struct{})
@@ -33,7 +38,7 @@ func SealedStdio(ctx context.Context, uri string, s *Server, in io.Reader, out i
 		s.Serve(innerIn, innerOut)
 		innerOut.Close()
 	}()
-	err = transport.StdioServer(ctx, transport.Pipe{In: in, Out: out}, transport.Pipe{In: fromInner, Out: toInner}, transport.ServerConfig{Identity: id})
+	err := transport.StdioServer(ctx, transport.Pipe{In: in, Out: out}, transport.Pipe{In: fromInner, Out: toInner}, cfg)
 	innerIn.Close()
 	<-done
 	return err

@@ -191,9 +191,9 @@ func (s *Summary) identity(ctx context.Context, cases []conformance.Case, passed
 				s.Problems = append(s.Problems, fmt.Sprintf("%s, fault %q: %v", one, one.fault, err))
 				s.Mutants++
 			case one.fault == "":
-				s.judgeReference(one, rep, ran, passed)
+				s.judgeReference(one, rep, ran, runsCanary, passed)
 			default:
-				s.judgeMutant(one, rep, killed)
+				s.judgeMutant(one.String(), one.fault, one.only, rep, killed)
 			}
 		})
 	}
@@ -201,7 +201,9 @@ func (s *Summary) identity(ctx context.Context, cases []conformance.Case, passed
 	return ctx.Err()
 }
 
-func (s *Summary) judgeReference(one trust, rep *conformance.Report, ran int64, passed map[string]bool) {
+// judgeReference judges the run of one reference whose canary tool ran so often;
+// served is how often a case calls it and must be served.
+func (s *Summary) judgeReference(one fmt.Stringer, rep *conformance.Report, ran int64, served map[string]int64, passed map[string]bool) {
 	s.Runs++
 	calls := int64(0)
 	for _, r := range rep.Results {
@@ -209,7 +211,7 @@ func (s *Summary) judgeReference(one trust, rep *conformance.Report, ran int64, 
 		case conformance.Pass:
 			s.Verdicts++
 			passed[r.Case.ID] = true
-			calls += runsCanary[strings.TrimPrefix(r.Case.ID, "server/identity/")]
+			calls += served[r.Case.ID]
 		case conformance.NotApplicable:
 		default:
 			s.Problems = append(s.Problems, fmt.Sprintf("%s: %s@%s: %s (%s)", one, r.Case.ID, r.Era, r.Outcome, r.Reason))
@@ -221,9 +223,11 @@ func (s *Summary) judgeReference(one trust, rep *conformance.Report, ran int64, 
 }
 
 // runsCanary is how often a case calls the canary tool and must be served.
-var runsCanary = map[string]int64{"answer-order": 1, "stdio-frames": 1, "inline-call": 2, "inline-replay": 1}
+var runsCanary = map[string]int64{"server/identity/answer-order": 1, "server/identity/stdio-frames": 1, "server/identity/inline-call": 2, "server/identity/inline-replay": 1}
 
-func (s *Summary) judgeMutant(one trust, rep *conformance.Report, killed map[string]bool) {
+// judgeMutant judges the run of the mutant of one that has the fault, against the
+// cases that must notice it.
+func (s *Summary) judgeMutant(one string, fault reference.Fault, kills []string, rep *conformance.Report, killed map[string]bool) {
 	s.Mutants++
 	hit := map[string]string{}
 	for _, r := range rep.Results {
@@ -234,15 +238,15 @@ func (s *Summary) judgeMutant(one trust, rep *conformance.Report, killed map[str
 		}
 	}
 	dead := true
-	for _, id := range one.only {
+	for _, id := range kills {
 		if hit[id] == "yes" {
-			if one.fault != "refuses-nothing" && one.fault != "always-busy" {
+			if fault != "refuses-nothing" && fault != "always-busy" {
 				killed[id] = true
 			}
 			killed["any "+id] = true
 		} else {
 			dead = false
-			s.Problems = append(s.Problems, fmt.Sprintf("mutant %s of %s survived %s (%s)", one.fault, one, id, hit[id]))
+			s.Problems = append(s.Problems, fmt.Sprintf("mutant %s of %s survived %s (%s)", fault, one, id, hit[id]))
 		}
 	}
 	if dead {

@@ -2,8 +2,14 @@ package hand
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/sha256"
 	"crypto/sha512"
+	"errors"
+	"fmt"
+	"math/big"
 	"slices"
 
 	"github.com/trustedmcp/tmcp/internal/dcbor"
@@ -237,4 +243,79 @@ func (o *Object) Freshness() (kind, at uint64, value []byte) {
 		return 0, 0, nil
 	}
 	return kind, at, value
+}
+
+// VerifyAttested verifies the second signature by the attested key that the
+// object claims, Ed25519 or ECDSA.
+func (o *Object) VerifyAttested() error {
+	if len(o.sigs) < 2 {
+		return fmt.Errorf("there are %d signatures, and the attested key's is not among them", len(o.sigs))
+	}
+	return VerifyKey(o.Claims[ClaimAttestedKey], o.signed(1), o.sigs[1].sig)
+}
+
+// VerifyKey verifies a bare signature by a COSE_Key: Ed25519, ES256 or ES384.
+func VerifyKey(coseKey, message, sig []byte) error {
+	r := dcbor.NewReader(coseKey)
+	var kty, crv uint64
+	var x, y []byte
+	for range r.Map() {
+		switch r.Int() {
+		case 1:
+			kty = r.Uint()
+		case -1:
+			crv = r.Uint()
+		case -2:
+			x = r.Bytes()
+		case -3:
+			y = r.Bytes()
+		default:
+			r.Skip()
+		}
+		if r.Err() != nil {
+			return r.Err()
+		}
+	}
+	if err := r.Done(); err != nil {
+		return fmt.Errorf("the COSE_Key: %w", err)
+	}
+	ok := false
+	switch {
+	case kty == 1 && crv == 6 && len(x) == ed25519.PublicKeySize:
+		ok = ed25519.Verify(x, message, sig)
+	case kty == 2 && (crv == 1 || crv == 2):
+		curve, digest := elliptic.P256(), sha256.New()
+		if crv == 2 {
+			curve, digest = elliptic.P384(), sha512.New384()
+		}
+		pub, err := ecdsa.ParseUncompressedPublicKey(curve, append(append([]byte{4}, x...), y...))
+		if err != nil {
+			return err
+		}
+		digest.Write(message)
+		n := len(sig) / 2
+		ok = len(sig) == 2*len(x) && ecdsa.Verify(pub, digest.Sum(nil), new(big.Int).SetBytes(sig[:n]), new(big.Int).SetBytes(sig[n:]))
+	default:
+		return fmt.Errorf("a key of kind %d, curve %d", kty, crv)
+	}
+	if !ok {
+		return errors.New("the signature is not that of the key")
+	}
+	return nil
+}
+
+// VerifyIdentity verifies the first signature by the identity key in the claims.
+func (o *Object) VerifyIdentity() error {
+	if len(o.sigs) == 0 {
+		return errors.New("there is no signature")
+	}
+	return VerifyKey(o.Claims[ClaimIdentityKey], o.signed(0), o.sigs[0].sig)
+}
+
+func (o *Object) signed(i int) []byte {
+	tbs := dcbor.AppendText(dcbor.AppendArray(nil, 5), "Signature")
+	for _, part := range [][]byte{o.Body, o.sigs[i].prot, []byte(Label + "key"), o.Payload} {
+		tbs = dcbor.AppendBytes(tbs, part)
+	}
+	return tbs
 }
