@@ -69,6 +69,9 @@ With --out DIR/ each item becomes a file of that directory.`,
 			if noCache {
 				cfg.Cache = ""
 			}
+			cfg.Waiting = func(url string, d time.Duration) {
+				fmt.Fprintf(cmd.ErrOrStderr(), "waiting %v: %s\n", d.Round(time.Second), url)
+			}
 			f, err := collateral.New(cfg)
 			if err != nil {
 				return &exitError{exitUsage, err}

@@ -4,9 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -20,6 +25,7 @@ import (
 	"github.com/trustedmcp/tmcp/evidence"
 	"github.com/trustedmcp/tmcp/evidence/dcap"
 	"github.com/trustedmcp/tmcp/evidence/sim"
+	"github.com/trustedmcp/tmcp/evidence/x509ev"
 	"github.com/trustedmcp/tmcp/gateway/verifier"
 	"github.com/trustedmcp/tmcp/protocol"
 )
@@ -228,6 +234,61 @@ func TestCCAKey(t *testing.T) {
 	for _, bad := range []string{strings.Repeat("00", 32) + "=" + key, "00=" + key, key, id + "=" + token} {
 		if code, _, _ := command("evidence", "verify", "--cca-key", bad, token); code == 0 {
 			t.Errorf("--cca-key %s is accepted", bad)
+		}
+	}
+}
+
+// TestCertificate: a certificate whose evidence binds role, identity and key is
+// verified for those only.
+func TestCertificate(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tee, err := sim.Default().TEE(sim.Options{Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const identity = "https://mcp.example.com/mcp"
+	start := time.Now().Add(-time.Minute).Truncate(time.Second)
+	write := func(bind crypto.PublicKey, form x509ev.Form) string {
+		ext, err := x509ev.Attest(t.Context(), tee, form, x509ev.Subject{Role: protocol.RoleServer, Identity: identity, Key: bind, NotBefore: start})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: start, NotAfter: start.Add(time.Hour), ExtraExtensions: []pkix.Extension{ext}}
+		der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Join(t.TempDir(), "cert.pem")
+		if err := os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, tagged := write(key.Public(), x509ev.CMW), write(key.Public(), x509ev.TaggedQuote)
+	for _, tt := range []struct {
+		name string
+		code int
+		args []string
+	}{
+		{"good", 0, []string{"--identity", identity, good}},
+		{"another identity", 1, []string{"--identity", identity + "2", good}},
+		{"another role", 1, []string{"--identity", identity, "--role", "client", good}},
+		{"no identity", 2, []string{good}},
+		{"evidence for another key", 1, []string{"--identity", identity, write(other.Public(), x509ev.CMW)}},
+		{"a tagged quote names nobody", 0, []string{tagged}},
+		{"report data of one's own", 2, []string{"--identity", identity, "--report-data", "00", good}},
+		{"two files", 2, []string{"--identity", identity, good, good}},
+		{"expired", 1, []string{"--identity", identity, "--at", start.Add(2 * time.Hour).Format(time.RFC3339), good}},
+	} {
+		if code, o, e := command(append([]string{"evidence", "verify", "--simulator"}, tt.args...)...); code != tt.code {
+			t.Errorf("%s: exit code %d, want %d\n%s%s", tt.name, code, tt.code, o, e)
 		}
 	}
 }

@@ -63,6 +63,9 @@ type Config struct {
 	MaxWait time.Duration
 	Product string // AMD product line, for reports that don't tell: Milan, Genoa, Turin
 
+	// Waiting, if not nil, is told of each wait before it.
+	Waiting func(url string, d time.Duration)
+
 	Client *http.Client // nil: proxies from the environment, timeouts, no cookies
 	Now    func() time.Time
 }

@@ -124,6 +124,8 @@ func newService(t *testing.T) *service {
 func newFetcher(t *testing.T, s *service, cfg Config) (*Fetcher, *[]time.Duration) {
 	t.Helper()
 	cfg.PCS, cfg.KDS, cfg.OCSP = s.URL, s.URL, s.URL
+	told := 0
+	cfg.Waiting = func(string, time.Duration) { told++ }
 	if cfg.Now == nil {
 		cfg.Now = func() time.Time { return pinned }
 	}
@@ -132,6 +134,11 @@ func newFetcher(t *testing.T, s *service, cfg Config) (*Fetcher, *[]time.Duratio
 		t.Fatal(err)
 	}
 	slept := &[]time.Duration{}
+	t.Cleanup(func() {
+		if told != len(*slept) {
+			t.Errorf("%d waits, and told of %d", len(*slept), told)
+		}
+	})
 	f.sleep = func(ctx context.Context, d time.Duration) error {
 		*slept = append(*slept, d)
 		return ctx.Err()

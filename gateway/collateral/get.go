@@ -115,7 +115,9 @@ func (f *Fetcher) fetch(ctx context.Context, url string, k kind, request func() 
 	pause := backoff
 	for attempt := 1; ; attempt++ {
 		if k.slow {
-			if err := f.spaceOut(ctx); err != nil {
+			if err := f.spaceOut(ctx, url); errors.Is(err, ErrBusy) {
+				return entry{}, time.Time{}, fmt.Errorf("%w: %s: one request in %v; allow a longer wait", ErrBusy, url, kdsPause)
+			} else if err != nil {
 				return entry{}, time.Time{}, err
 			}
 		}
@@ -139,7 +141,7 @@ func (f *Fetcher) fetch(ctx context.Context, url string, k kind, request func() 
 		}
 		wait := max(pause, retryAfter)
 		pause *= 2
-		if err := f.wait(ctx, wait); errors.Is(err, ErrBusy) {
+		if err := f.wait(ctx, url, wait); errors.Is(err, ErrBusy) {
 			return entry{}, time.Time{}, fmt.Errorf("%w: %s: try again in %v, or allow a longer wait", ErrBusy, url, wait.Round(time.Second))
 		} else if err != nil {
 			return entry{}, time.Time{}, err
@@ -148,7 +150,7 @@ func (f *Fetcher) fetch(ctx context.Context, url string, k kind, request func() 
 }
 
 // wait sleeps within what MaxWait leaves.
-func (f *Fetcher) wait(ctx context.Context, d time.Duration) error {
+func (f *Fetcher) wait(ctx context.Context, url string, d time.Duration) error {
 	f.mu.Lock()
 	over := f.waited+d > f.cfg.MaxWait
 	if !over {
@@ -158,11 +160,14 @@ func (f *Fetcher) wait(ctx context.Context, d time.Duration) error {
 	if over {
 		return ErrBusy
 	}
+	if f.cfg.Waiting != nil {
+		f.cfg.Waiting(url, d)
+	}
 	return f.sleep(ctx, d)
 }
 
 // spaceOut keeps requests for VCEKs apart.
-func (f *Fetcher) spaceOut(ctx context.Context) error {
+func (f *Fetcher) spaceOut(ctx context.Context, url string) error {
 	f.mu.Lock()
 	now := f.cfg.Now()
 	next := f.lastKDS.Add(kdsPause)
@@ -172,7 +177,7 @@ func (f *Fetcher) spaceOut(ctx context.Context) error {
 	f.lastKDS = next
 	f.mu.Unlock()
 	if d := next.Sub(now); d > 0 {
-		return f.wait(ctx, d)
+		return f.wait(ctx, url, d)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package evidencefile
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/trustedmcp/tmcp/evidence"
 	"github.com/trustedmcp/tmcp/evidence/cca"
@@ -18,6 +20,7 @@ import (
 	"github.com/trustedmcp/tmcp/evidence/nvidia"
 	"github.com/trustedmcp/tmcp/evidence/sevsnp"
 	"github.com/trustedmcp/tmcp/internal/dcbor"
+	"github.com/trustedmcp/tmcp/internal/jsonrpc"
 )
 
 // A Description is what a piece says, unverified: for people who look into a
@@ -117,6 +120,8 @@ func describeItem(format string, it evidence.Item) Description {
 		err = d.cca(it.Value)
 	case evidence.TypeNVIDIA:
 		err = d.nvidia(it.Value)
+	case TypeJWT:
+		err = d.jwt(it.Value)
 	default:
 		if len(it.Value) <= 64 {
 			d.add("value", it.Value)
@@ -328,6 +333,34 @@ func (d *Description) nvidia(b []byte) error {
 		d.add("measurements of zeros", zero)
 	}
 	d.add("chain", fmt.Sprintf("%d certificates", bytes.Count(chain, []byte("BEGIN CERTIFICATE"))))
+	return nil
+}
+
+// jwt shows the claims of a token; those of NVIDIA's array are shown as they are.
+func (d *Description) jwt(b []byte) error {
+	parts := bytes.Split(b, []byte("."))
+	if len(parts) != 3 {
+		return nil
+	}
+	for i, name := range []string{"header ", ""} {
+		text, err := base64.RawURLEncoding.DecodeString(string(parts[i]))
+		if err != nil {
+			return err
+		}
+		if err := jsonrpc.Check(text, jsonrpc.Limits{}); err != nil {
+			return err
+		}
+		if err := jsonrpc.Members(text, func(member string, val jsontext.Value) error {
+			s := string(val)
+			if t, ok := jsonrpc.Text(val); ok {
+				s = t
+			}
+			d.add(name+member, s)
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
