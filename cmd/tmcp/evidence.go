@@ -206,6 +206,9 @@ Exit code 0 says accepted, 1 refused, 2 wrong usage.`,
 				printReport(cmd.OutOrStdout(), rep)
 			}
 			if err == nil && rep.Verdict != appraise.Accepted {
+				if len(flags.o.Collateral) == 0 && pieces[0].CMW == nil && !flags.o.Simulator && !asJSON {
+					fmt.Fprintln(cmd.ErrOrStderr(), "no --collateral was given; what vendors say of platforms comes from: tmcp collateral fetch FILE --out DIR/")
+				}
 				err = &exitError{exitFailure, errors.New("the evidence is refused")}
 			}
 			return err

@@ -35,7 +35,12 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata", RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			hardware, err := filepath.Abs("../../evidence/testdata/hardware")
+			if err != nil {
+				return err
+			}
 			env.Setenv("HARDWARE", hardware) // evidence of real machines
+			dir, err := tdxGuest()
+			env.Setenv("TDXGUEST", dir) // more of it
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -49,6 +54,12 @@ func TestScripts(t *testing.T) {
 		},
 	})
 }
+
+// tdxGuest is where go-tdx-guest keeps quotes.
+var tdxGuest = sync.OnceValues(func() (string, error) {
+	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/google/go-tdx-guest").Output()
+	return filepath.Join(strings.TrimSpace(string(dir)), "testing", "testdata"), err
+})
 
 // envFile sets a variable to a file's trimmed content: env-file NAME FILE.
 func envFile(ts *testscript.TestScript, _ bool, args []string) {

@@ -43,7 +43,7 @@ func ParseReport(report []byte, product string) (AMDPlatform, error) {
 		}
 	}
 	if p.Product == "" {
-		return p, fmt.Errorf("%w: a report of version %d doesn't tell the product line: give Milan, Genoa or Turin", ErrUnknown, version)
+		return p, fmt.Errorf("%w: a report of version %d doesn't tell the product line; say it with --product: Milan, Genoa or Turin", ErrUnknown, version)
 	}
 	copy(p.ChipID[:], report[0x1a0:])
 	copy(p.TCB[:], report[0x180:])

@@ -395,6 +395,7 @@ func TestRetries(t *testing.T) {
 		{"longer than allowed", 429, "3600", 1, 0, ErrBusy, nil},
 		{"for ever", 429, "1", 100, 0, ErrBusy, []time.Duration{2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second}},
 		{"patience ends", 429, "", 100, 5 * time.Second, ErrBusy, []time.Duration{2 * time.Second}},
+		{"down, and patience ends", 502, "", 100, 3 * time.Second, ErrUnreachable, []time.Duration{2 * time.Second}},
 		{"not found", 404, "", 100, 0, ErrNotFound, nil},
 		{"gone", 410, "", 100, 0, ErrNotFound, nil},
 		{"teapot", 418, "", 100, 0, ErrMalformed, nil},

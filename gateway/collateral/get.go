@@ -141,10 +141,13 @@ func (f *Fetcher) fetch(ctx context.Context, url string, k kind, request func() 
 		}
 		wait := max(pause, retryAfter)
 		pause *= 2
-		if err := f.wait(ctx, url, wait); errors.Is(err, ErrBusy) {
-			return entry{}, time.Time{}, fmt.Errorf("%w: %s: try again in %v, or allow a longer wait", ErrBusy, url, wait.Round(time.Second))
-		} else if err != nil {
+		switch waited := f.wait(ctx, url, wait); {
+		case errors.Is(waited, ErrBusy) && errors.Is(err, ErrBusy):
+			return entry{}, time.Time{}, fmt.Errorf("%w; try again in %v, or allow a longer wait", err, wait.Round(time.Second))
+		case errors.Is(waited, ErrBusy):
 			return entry{}, time.Time{}, err
+		case waited != nil:
+			return entry{}, time.Time{}, waited
 		}
 	}
 }
