@@ -28,6 +28,7 @@ type runFlags struct {
 	verbose                             bool
 	canary                              string
 	headers                             []string
+	trust                               trustFlags
 }
 
 func (f *runFlags) register(cmd *cobra.Command) {
@@ -35,7 +36,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringSliceVar(&f.cases, "case", nil, "run this case only (may be repeated)")
 	fl.StringSliceVar(&f.requirements, "requirement", nil, "run the cases of this requirement, or of those that begin so")
-	fl.StringSliceVar(&f.profiles, "profile", nil, "run this profile: core, identity (default: all; identity applies where the target offers trust)")
+	fl.StringSliceVar(&f.profiles, "profile", nil, "run this profile: core, identity, attested, mutual (default: all; those beyond core apply where the target offers them)")
 	fl.StringSliceVar(&f.eras, "era", nil, "run this era only: modern, legacy")
 	fl.Uint64Var(&f.seed, "seed", 1, "order of the cases")
 	fl.DurationVar(&f.step, "timeout", 10*time.Second, "longest wait for one answer")
@@ -62,10 +63,14 @@ func serverCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := f.trust.load(cmd, f.profiles); err != nil {
+				return err
+			}
 			return f.run(cmd.Context(), conformance.RoleServer, target, obs)
 		},
 	}
 	f.register(cmd)
+	f.trust.register(cmd)
 	hintDashes(cmd)
 	return cmd
 }
@@ -187,7 +192,7 @@ func (f *runFlags) run(ctx context.Context, role conformance.Role, target wire.T
 	progress, clear := f.progress()
 	rep, err := conformance.Run(ctx, conformance.Config{
 		Target: target, Observed: obs, Cases: all, Select: sel, Eras: eras, Seed: f.seed,
-		StepTimeout: f.step, StartTimeout: f.start, CanaryTool: f.canary, Progress: progress,
+		StepTimeout: f.step, StartTimeout: f.start, CanaryTool: f.canary, Trust: f.trust.trust, Progress: progress,
 		Starting: func(waited, limit time.Duration) {
 			fmt.Fprintf(os.Stderr, "tmcp-conform: %s has not answered yet; waited %s of %s (--start-timeout)\n", target, waited.Round(time.Second), limit)
 		},
@@ -207,22 +212,32 @@ func (f *runFlags) run(ctx context.Context, role conformance.Role, target wire.T
 	return f.conclude(rep, doc, base)
 }
 
-// noTrust says why the profile identity, asked for by name, could not be tried
-// at all: a target without the extension must not look conformant to it.
+// noTrust says why a profile that was asked for by name could not be tried at
+// all: a target without it must not look conformant to it.
 func (f *runFlags) noTrust(rep *conformance.Report) string {
-	asked := false
-	for _, p := range f.profiles {
-		asked = asked || p == string(conformance.ProfileIdentity)
-	}
-	if !asked || rep.Interrupted != "" {
+	if rep.Interrupted != "" {
 		return ""
 	}
-	for _, r := range rep.Results {
-		if r.Case.Profile == conformance.ProfileIdentity && r.Outcome != conformance.NotApplicable {
-			return ""
+next:
+	for _, p := range f.profiles {
+		if p == string(conformance.ProfileCore) {
+			continue
 		}
+		why := ""
+		for _, r := range rep.Results {
+			if string(r.Case.Profile) == p && r.Outcome != conformance.NotApplicable {
+				continue next
+			}
+			if string(r.Case.Profile) == p && why == "" {
+				why = r.Reason
+			}
+		}
+		if p == string(conformance.ProfileIdentity) {
+			why = "it does not offer org.trustedmcp/trust in any era"
+		}
+		return fmt.Sprintf("profile %s: nothing of it could be tried on %s: %s", p, rep.Target, why)
 	}
-	return fmt.Sprintf("profile identity: %s does not offer org.trustedmcp/trust in any era", rep.Target)
+	return ""
 }
 
 // writable says before the run which report could not be written after it. It

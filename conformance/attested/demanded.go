@@ -9,7 +9,6 @@ import (
 	"github.com/trustedmcp/tmcp/conformance"
 	"github.com/trustedmcp/tmcp/conformance/identity/hand"
 	"github.com/trustedmcp/tmcp/conformance/wire"
-	"github.com/trustedmcp/tmcp/evidence"
 	"github.com/trustedmcp/tmcp/evidence/sim"
 	"github.com/trustedmcp/tmcp/protocol"
 )
@@ -150,7 +149,9 @@ func demanded() []conformance.Case {
 
 		bad("evidence-debug", "TMCP-12.3-1", "a client in a TEE that can be read from outside is refused", code(func(o *sim.Options) { o.Debug = true })),
 		bad("evidence-out-of-date", "TMCP-12.3-1", "a client on firmware with a known flaw is refused", code(func(o *sim.Options) {
-			o.Collateral.Platform = sim.Level{Status: evidence.OutOfDate, Advisories: []string{"INTEL-SA-01234"}}
+			svn := sim.DefaultSVN // the machine itself is behind, whatever collateral the server has
+			svn[0]--
+			o.TDX.Platform.SVN = &svn
 		})),
 		bad("evidence-revoked", "TMCP-12.3-1", "a client on a platform whose key is revoked is refused", func(m *self) {
 			m.tee.Name = "a machine whose key was extracted"

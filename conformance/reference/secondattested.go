@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/trustedmcp/tmcp/conformance/identity/hand"
-	"github.com/trustedmcp/tmcp/evidence"
 	"github.com/trustedmcp/tmcp/evidence/appraise"
 	"github.com/trustedmcp/tmcp/evidence/sim"
 	"github.com/trustedmcp/tmcp/internal/dcbor"
@@ -68,7 +67,9 @@ func (s *Second) newAttested(nonce []byte) (*attestedKey, error) {
 	case "evidence-other-root":
 		world = sim.Other()
 	case "evidence-out-of-date":
-		tee.Collateral.Platform.Status = evidence.OutOfDate
+		svn := sim.DefaultSVN
+		svn[0]--
+		tee.TDX.Platform.SVN = &svn
 	case "evidence-old":
 		now -= 3 * 3600
 	case "evidence-not-renewed":
