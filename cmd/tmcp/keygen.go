@@ -38,6 +38,9 @@ thumbprint, which clients pin with tmcp connect --pin, goes to stdout.`,
 				}
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), thumb)
+			if public != "" {
+				fmt.Fprintf(cmd.ErrOrStderr(), "wrote %s, the public key\n", public)
+			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "wrote %s; serve with: tmcp serve --identity-key %s …; pin with: tmcp connect --pin %s …\n", out, out, thumb)
 			return nil
 		},
