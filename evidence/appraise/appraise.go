@@ -96,6 +96,10 @@ type Token struct {
 	Debug     bool
 	Simulated bool
 	Expires   time.Time
+	Bound     []byte // what the evidence was made for: the report data, or a GPU's nonce
+	// Compared says with what the issuer compared measurements, as was demanded of
+	// it. Empty: it vouches for the TEE, and not for the code in it.
+	Compared string
 }
 
 // A Config says how to appraise.
@@ -210,8 +214,10 @@ func (a *Appraiser) Evaluate(in Input) *Result {
 		r.Checks.Add("wrapper", evidence.Fail, err.Error())
 		return r
 	}
+	// What is at hand stands first: verifiers bound how much they look at, and what
+	// comes with the evidence must not push it out.
 	trust := &evidence.Trust{Anchors: a.cfg.Anchors, Simulator: a.cfg.Simulator, Now: in.Now,
-		Endorsements: append(slices.Clone(items.endorsements), a.cfg.Collateral...)}
+		Endorsements: append(slices.Clone(a.cfg.Collateral), items.endorsements...)}
 	for _, e := range items.evidence {
 		r.Devices = append(r.Devices, a.verify(e, trust))
 	}
@@ -259,6 +265,9 @@ func (a *Appraiser) collect(in *Input) (*collected, error) {
 			c.evidence = append(c.evidence, labelled{label, item})
 		case a.passportFor(mediaType) != nil:
 			c.results = append(c.results, labelled{label, item})
+		case in.CMW != nil && !slices.Contains(endorsements, mediaType):
+			// TMCP-18.4-2: refuse evidence of a media type that it does not know, rather than leave it out
+			return fmt.Errorf("record %q of type %.100q does not say what it is, and that is not known here; evidence is 4, endorsements 2", label, mediaType)
 		default:
 			c.endorsements = append(c.endorsements, item)
 		}
@@ -279,12 +288,21 @@ func (a *Appraiser) collect(in *Input) (*collected, error) {
 		if err != nil {
 			return nil, fmt.Errorf("the CMW: %w", err)
 		}
+		seen := map[string]bool{}
 		err = w.Walk(func(at cmw.Path, rec *cmw.Record) error {
+			label := at.String()
+			switch {
+			case len(at) > 0 && !isLabel(label):
+				return fmt.Errorf("the label %+q: want letters, digits and .-_/, since it names what people read", label)
+			case seen[label]:
+				return fmt.Errorf("the label %q is there twice", label)
+			}
+			seen[label] = true
 			t := rec.MediaType
 			if t == "" {
 				t = rec.Type()
 			}
-			return put(at.String(), t, rec.Value, rec.Ind)
+			return put(label, t, rec.Value, rec.Ind)
 		})
 		if err != nil {
 			return nil, err
@@ -294,6 +312,15 @@ func (a *Appraiser) collect(in *Input) (*collected, error) {
 		return nil, errors.New("there is no evidence in it, and no attestation result")
 	}
 	return c, nil
+}
+
+// endorsements are the types that are told from evidence by themselves.
+var endorsements = []string{evidence.TypeDCAPCollateral, evidence.TypeCertificates, evidence.TypeOCSP, evidence.TypeCRL, evidence.TypeEventLog, nvidia.TypeRIM}
+
+func isLabel(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(".-_/", r)
+	})
 }
 
 func (a *Appraiser) passportFor(mediaType string) Passport {
@@ -338,8 +365,10 @@ func (a *Appraiser) passport(e labelled, in *Input) Device {
 		}
 		return d
 	}
-	d.Claims = &evidence.Claims{Kind: t.Kind, ReportData: in.ReportData, Debug: t.Debug, Simulated: t.Simulated, Values: t.Values, NotAfter: t.Expires}
-	d.References = &Comparison{Known: true, Matched: true, Detail: "as " + t.Issuer + " found: an attestation result stands for the comparison"}
+	d.Claims = &evidence.Claims{Kind: t.Kind, ReportData: t.Bound, Debug: t.Debug, Simulated: t.Simulated, Values: t.Values, NotAfter: t.Expires}
+	if t.Compared != "" {
+		d.References = &Comparison{Known: true, Matched: true, Detail: fmt.Sprintf("as %.100q found: %s", t.Issuer, t.Compared)}
+	}
 	return d
 }
 

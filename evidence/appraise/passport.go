@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"mime"
 	"strings"
 	"time"
@@ -23,7 +24,14 @@ type Issuer struct {
 	Roots    []*x509.Certificate // for Google's PKI tokens
 	Name     string              // the token's iss, where the kind has no single one
 	Audience string
-	Policies []string // of the issuer's own that must have matched
+	// Policies of the issuer's own that must have matched (Intel, AICC) or have been
+	// applied (EAR). The issuers of the other kinds tell none.
+	//
+	// That a TEE is genuine says nothing of the code in it: Intel's and Microsoft's
+	// services attest whoever asks. Without Policies their tokens stand for no
+	// comparison with reference values, and an EAR for one only where it affirms the
+	// executables. The relying party's policy must list the measurements then.
+	Policies []string
 	// Skew is how far the issuer's clock may be ahead.
 	Skew time.Duration
 }
@@ -42,6 +50,9 @@ func Tokens(i Issuer) (Passport, error) {
 	// policy pins for the issuer.
 	if i.Keys == nil && len(i.Roots) == 0 {
 		return nil, errors.New("an issuer of attestation results without a pinned key: nobody's tokens would be verified")
+	}
+	if len(i.Policies) > 0 && i.Kind != token.EAR && i.Kind != token.TrustAuthority && i.Kind != token.AICC {
+		return nil, fmt.Errorf("tokens of kind %s do not tell which policies matched, so none can be demanded", i.Kind)
 	}
 	return passport{i}, nil
 }
@@ -71,7 +82,7 @@ func (p passport) Verify(_ string, value []byte, reportData []byte, now time.Tim
 		return Token{Checks: evidence.Checks{{Name: "binding", Outcome: evidence.Fail, Detail: "an attestation result proves nothing without what it must bind"}}}
 	}
 	r := token.Verify(value, e)
-	t := Token{Checks: r.Checks}
+	t := Token{Checks: r.Checks, Bound: want}
 	c := r.Token()
 	if !r.Accepted() || c == nil {
 		if len(t.Checks.Failed()) == 0 {
@@ -89,8 +100,13 @@ func (p passport) Verify(_ string, value []byte, reportData []byte, now time.Tim
 		add(&t.Checks, "token-report-data", ok, "the report data that the token repeats")
 	}
 	t.Values = values(c)
-	if c.EAR != nil {
+	switch {
+	case c.EAR != nil:
 		p.ear(&t, c.EAR)
+	case len(p.Policies) > 0:
+		t.Compared = "its policies " + shorten(strings.Join(p.Policies, ", ")) + " matched"
+	case p.Kind == token.NVIDIANRAS:
+		t.Compared = "the measurements are those of NVIDIA's manifests"
 	}
 	return t
 }
@@ -100,10 +116,33 @@ func (p passport) ear(t *Token, r *ear.Result) {
 	overall := r.Overall()
 	ok := overall == ear.Affirming || overall == ear.Warning && t.Simulated // ours never affirms a simulation
 	add(&t.Checks, "ear-status", ok, overall.String()+"; affirming is wanted")
+	cpus, gpus, affirmed := 0, 0, true
 	for _, a := range r.Submods {
-		if a.Extension != nil && !a.Extension.NotAfter.IsZero() && a.Extension.NotAfter.Before(t.Expires) {
-			t.Expires = a.Extension.NotAfter
+		x := a.Extension
+		if x == nil {
+			x = &ear.Extension{}
 		}
+		if !x.NotAfter.IsZero() && x.NotAfter.Before(t.Expires) {
+			t.Expires = x.NotAfter
+		}
+		if x.Kind == evidence.NVIDIA {
+			gpus++
+			continue
+		}
+		if cpus++; cpus == 1 {
+			t.Kind, t.TCB = x.Kind, x.TCB
+		}
+		affirmed = affirmed && a.Vector != nil && a.Vector[ear.Executables] != ear.NoClaim && a.Vector[ear.Executables].Tier() == ear.Affirming
+	}
+	if cpus == 0 {
+		t.Kind, t.TCB = evidence.NVIDIA, nil
+	}
+	add(&t.Checks, "ear-devices", cpus == 1, fmt.Sprintf("%d CPUs and %d GPUs; the result must be of one CPU's TEE", cpus, gpus))
+	switch {
+	case len(p.Policies) > 0:
+		t.Compared = "its policies " + shorten(strings.Join(p.Policies, ", ")) + " were applied"
+	case affirmed && cpus > 0:
+		t.Compared = "it affirms the executables"
 	}
 }
 
