@@ -170,7 +170,7 @@ func TestPolicyRules(t *testing.T) {
 		}},
 		"claim differs":        {rules: func(r *appraise.Rules) { r.Claims = map[string][]string{"tdx.mrtd": {"00"}} }, check: "claim"},
 		"claim missing":        {rules: func(r *appraise.Rules) { r.Claims = map[string][]string{"tdx.nosuch": {"00"}} }, check: "claim"},
-		"claim of others":      {rules: func(r *appraise.Rules) { r.Claims = map[string][]string{"snp.measurement": {"00"}} }},
+		"claim of others":      {rules: func(r *appraise.Rules) { r.Claims = map[string][]string{"snp.measurement": {"00"}} }, check: "policy-reference-values", detail: "of other kinds"},
 		"no reference values":  {rules: func(r *appraise.Rules) { r.ReferenceValues = "required" }, check: "policy-reference-values"},
 		"config demanded":      {rules: func(r *appraise.Rules) { r.ConfigRequired = true }, check: "policy-config", detail: "binds no digest"},
 		"platform denied":      {rules: func(r *appraise.Rules) { r.DenyPlatforms = []string{platform} }, check: "policy-platform-denied"},

@@ -40,7 +40,8 @@ type Rules struct {
 	ReferenceValues string `json:"reference_values,omitempty"`
 	// Claims lists for a claim the values that are accepted: hex for bytes, else
 	// text, a decimal number, true or false. A claim that is not there is refused.
-	// It stands in for reference values where there are no CoRIMs.
+	// It stands in for reference values where there are no CoRIMs. A CPU's TEE of a
+	// kind of which none is listed, beside others, needs reference values.
 	Claims map[string][]string `json:"claims,omitempty"`
 	// Config lists the configuration digests that are accepted, in hex. Empty: any,
 	// or none, unless ConfigRequired.
@@ -73,8 +74,8 @@ type TCBRules struct {
 	// MinEvaluationNumber is the least number of TCB recoveries that collateral must
 	// know of.
 	MinEvaluationNumber uint64 `json:"min_evaluation_number,omitempty"`
-	// Unknown accepts TEEs whose vendor gives no status of their firmware: Nitro and
-	// CCA, and SEV-SNP without MinimumSNP.
+	// Unknown accepts TEEs whose vendor gives no status of their firmware: Nitro, CCA
+	// and NVIDIA's GPUs, and SEV-SNP without MinimumSNP.
 	Unknown bool `json:"unknown,omitempty"`
 	// MinimumSNP is the oldest firmware of SEV-SNP by product line: Milan, Genoa (and
 	// Bergamo, Siena), Turin. AMD's bulletins say which versions fix what. A line that
@@ -179,6 +180,9 @@ func NewRules(r Rules) (*RulesPolicy, error) {
 		if len(values) == 0 {
 			return fail("claims: %q lists no value; leave it out", name)
 		}
+		if !slices.ContainsFunc(kinds, func(k evidence.Kind) bool { return isOf(name, k) }) {
+			return fail("claims: no TEE has a claim %q, so it would not be looked at; names are like tdx.mrtd", name)
+		}
 	}
 	b, err := json.Marshal(r, json.Deterministic(true))
 	if err != nil {
@@ -210,7 +214,9 @@ func (p *RulesPolicy) Decide(f *Facts) evidence.Checks {
 	for i := range f.Devices {
 		d := &f.Devices[i]
 		if d.Kind == evidence.NVIDIA {
-			gpus++
+			if d.Claims == nil || d.Claims.Values["nvidia.arch"] != "LS10" { // an NVSwitch
+				gpus++
+			}
 		} else {
 			cpus++
 		}
@@ -277,6 +283,8 @@ func (p *RulesPolicy) device(c *evidence.Checks, d *Device, f *Facts) {
 	switch ref := d.References; {
 	case ref != nil && ref.Known:
 		add(c, name("reference-values"), ref.Matched, ref.Detail)
+	case d.Kind != evidence.NVIDIA && !p.means(d.Kind):
+		c.Add(name("reference-values"), evidence.Fail, fmt.Sprintf("the policy lists measurements of other kinds of TEE, and nothing is known of what %s should be", or(string(d.Kind), "this TEE")))
 	case r.ReferenceValues == "optional":
 		c.Add(name("reference-values"), evidence.NotPerformed, "no reference values are known for this TEE; the policy does not demand any")
 	case matched && d.Kind != evidence.NVIDIA:
@@ -304,10 +312,40 @@ func or(s, otherwise string) string {
 // no CoRIM.
 var identifying = []string{"tdx.mrtd", "sgx.mrenclave", "sgx.mrsigner", "snp.measurement", "snp.idkeydigest", "nitro.pcr0", "nitro.pcr8", "cca.rim"}
 
+// prefixes are what the claims of each kind of TEE begin with.
+var prefixes = map[evidence.Kind][]string{evidence.TDX: {"tdx.", "intel."}, evidence.SGX: {"sgx.", "intel."}, evidence.SNP: {"snp."}, evidence.Nitro: {"nitro."}, evidence.NVIDIA: {"nvidia."}, evidence.CCA: {"cca."}}
+
+// isOf reports whether a claim is of that kind of TEE.
+func isOf(claim string, k evidence.Kind) bool {
+	return slices.ContainsFunc(prefixes[k], func(s string) bool { return strings.HasPrefix(claim, s) && len(claim) > len(s) })
+}
+
+// means reports whether the policy, by the claims of CPUs that it lists, means TEEs
+// of that kind: code in a TEE of another kind is not let in by what it says of
+// one, even where reference values are optional. Without such claims it means all.
+func (p *RulesPolicy) means(k evidence.Kind) bool {
+	own, shared, any := false, false, false // shared: intel.*
+	for claim := range p.rules.Claims {
+		for of, ps := range prefixes {
+			if of == evidence.NVIDIA || !isOf(claim, of) {
+				continue
+			}
+			if any = true; strings.HasPrefix(claim, ps[0]) {
+				if of == k {
+					return true
+				}
+				own = true
+			} else {
+				shared = shared || of == k
+			}
+		}
+	}
+	return !any || shared && !own
+}
+
 func (p *RulesPolicy) claims(c *evidence.Checks, name func(string) string, d *Device) (identified bool) {
-	prefix := map[evidence.Kind][]string{evidence.TDX: {"tdx.", "intel."}, evidence.SGX: {"sgx.", "intel."}, evidence.SNP: {"snp."}, evidence.Nitro: {"nitro."}, evidence.NVIDIA: {"nvidia."}, evidence.CCA: {"cca."}}[d.Kind]
 	for _, claim := range slices.Sorted(maps.Keys(p.rules.Claims)) {
-		if !slices.ContainsFunc(prefix, func(s string) bool { return strings.HasPrefix(claim, s) }) {
+		if !isOf(claim, d.Kind) {
 			continue // of another kind of TEE
 		}
 		got, ok := d.Claims.Values[claim]
