@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/trustedmcp/tmcp/evidence/x509ev"
@@ -162,28 +163,47 @@ func (cfg *ConnectConfig) attestedTransport() (http.RoundTripper, func(), error)
 			return nil, nil, err
 		}
 		if cfg.TLS.Mode == attestedtls.ModeCertificate {
-			return certificateTransport(peer, cert)
+			return cfg.certificateTransport(peer, cert)
 		}
 		own.Certificate = func() (*tls.Certificate, error) { return cert.Get(context.Background()) }
 	} else if cfg.TLS.Mode == attestedtls.ModeCertificate {
-		return certificateTransport(peer, nil)
+		return cfg.certificateTransport(peer, nil)
 	}
 	d, err := attestedtls.NewDialer(attestedtls.Config{Own: own, Peer: peer})
 	if err != nil {
 		return nil, nil, err
 	}
 	t := d.Transport()
-	return leg{t, cfg.Header, false}, func() { t.CloseIdleConnections(); d.Close() }, nil
+	return leg{modeHint{t, attestedtls.ModeExporter}, cfg.Header, false}, func() { t.CloseIdleConnections(); d.Close() }, nil
 }
 
-func certificateTransport(peer *attestedtls.Peer, own *attestedtls.Certificate) (http.RoundTripper, func(), error) {
+// A modeHint tells of the other mode where a connection fails as it does between
+// ends of different modes.
+type modeHint struct {
+	next http.RoundTripper
+	mode attestedtls.Mode
+}
+
+func (t modeHint) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := t.next.RoundTrip(req)
+	switch {
+	case err == nil:
+	case t.mode == attestedtls.ModeExporter && strings.Contains(err.Error(), "does not attest itself"):
+		err = fmt.Errorf("%w; for a server with evidence in its certificate say --tls-mode certificate", err)
+	case t.mode == attestedtls.ModeCertificate && strings.Contains(err.Error(), "remote error: tls"):
+		err = fmt.Errorf("%w; for a server that attests itself after the handshake say --tls-mode exporter", err)
+	}
+	return resp, err
+}
+
+func (cfg *ConnectConfig) certificateTransport(peer *attestedtls.Peer, own *attestedtls.Certificate) (http.RoundTripper, func(), error) {
 	c, err := attestedtls.ClientConfig(peer, own)
 	if err != nil {
 		return nil, nil, err
 	}
 	// No proxy: the connection is the protection.
 	t := &http.Transport{TLSClientConfig: c, DisableCompression: true, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute}
-	return t, func() {
+	return leg{modeHint{t, attestedtls.ModeCertificate}, cfg.Header, false}, func() {
 		t.CloseIdleConnections()
 		if own != nil {
 			own.Close()
