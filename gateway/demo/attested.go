@@ -175,9 +175,11 @@ func (s *scene) attacker(a hostile.Attack) (*protocol.Server, error) {
 		return with(s.server, goodImage, func(o *sim.Options) { o.Debug = true })
 	case Revoked:
 		return with(s.server, goodImage, func(o *sim.Options) { o.Name = stolen })
-	case OutOfDate:
+	case OutOfDate: // firmware from before the newest TCB level of the client's collateral
 		return with(s.server, goodImage, func(o *sim.Options) {
-			o.Collateral.Platform = sim.Level{Status: evidence.OutOfDate, Advisories: []string{"INTEL-SA-01234"}}
+			svn := sim.DefaultSVN
+			svn[0]--
+			o.TDX.Platform.SVN = &svn
 		})
 	case LeakedAttestation: // makes any evidence; doesn't have the server's identity key
 		return with(s.evil, goodImage, nil)
