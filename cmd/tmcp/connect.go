@@ -52,7 +52,24 @@ nothing of its calls leaves this machine in the clear.`,
 			if trust.is(protocol.ProfileMutual) && selfKey == "" || selfKey == "" && selfCert != "" {
 				return usagef("name the client's own key with --client-key FILE (make one with tmcp keygen) and its name with --client-identity URI")
 			}
-			return trust.check()
+			attested := !trust.is(protocol.ProfileIdentity)
+			if attested && mode == string(protocol.ModePreferred) {
+				return usagef("--mode preferred: --profile %s demands what that would do without", trust.profile)
+			}
+			if cfg.FreshEvidence && (!attested || trust.is(protocol.ProfileAttestedTLS)) {
+				return usagef("--fresh-evidence comes to nothing with --profile %s: say --profile attested or mutual", trust.profile)
+			}
+			if trust.is(protocol.ProfileAttestedTLS) && !strings.HasPrefix(args[0], "https://") {
+				return usagef("%q: attested TLS needs an https URL", args[0])
+			}
+			own, other := "", ""
+			if !attested {
+				other = "say --profile attested to judge the server's evidence"
+			}
+			if !trust.is(protocol.ProfileMutual) && (selfKey == "" || !trust.is(protocol.ProfileAttestedTLS)) {
+				own = "say --profile mutual to show this client's evidence"
+			}
+			return trust.check(cmd, own, other)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error

@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
@@ -15,6 +17,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/trustedmcp/tmcp/gateway/tee"
 )
 
 func TestMain(m *testing.M) {
@@ -43,6 +47,13 @@ func TestScripts(t *testing.T) {
 			env.Setenv("TDXGUEST", dir) // more of it
 			return err
 		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "tee" {
+				return false, fmt.Errorf("unknown condition %q", cond)
+			}
+			_, _, err := tee.Open(t.Context(), tee.Auto, tee.Options{})
+			return err == nil, nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"env-file":   envFile,
 			"env-port":   envPort,
@@ -51,6 +62,9 @@ func TestScripts(t *testing.T) {
 			"interrupt":  interrupt,
 			"flip":       flip,
 			"unhex":      unhex,
+			"exit":       exitCode,
+			"program":    program,
+			"policy":     policy,
 		},
 	})
 }
@@ -87,6 +101,33 @@ func unhex(ts *testscript.TestScript, _ bool, args []string) {
 	b, err := hex.DecodeString(strings.Join(strings.Fields(ts.ReadFile(args[0])), ""))
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), b, 0o600))
+}
+
+// exitCode runs a command that must end with that code: exit CODE CMD ARGS….
+func exitCode(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	var e *exec.ExitError
+	if !errors.As(err, &e) || strconv.Itoa(e.ExitCode()) != args[0] {
+		ts.Fatalf("want exit code %s, got %v", args[0], err)
+	}
+}
+
+// program sets PROGRAM to the file of a command: program NAME.
+func program(ts *testscript.TestScript, _ bool, args []string) {
+	path, err := exec.LookPath(filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], args[0]))
+	ts.Check(err)
+	ts.Setenv("PROGRAM", path)
+}
+
+// policy writes a policy that accepts one simulated program, by what tmcp measure
+// printed of it, with one configuration: policy FILE VALUES CONFIG.
+func policy(ts *testscript.TestScript, _ bool, args []string) {
+	m := regexp.MustCompile(`tdx\.mrtd=([0-9a-f]{96})`).FindStringSubmatch(ts.ReadFile(args[1]))
+	if m == nil {
+		ts.Fatalf("%s has no tdx.mrtd", args[1])
+	}
+	text := fmt.Sprintf(`{"name": "mine", "development": true, "claims": {"tdx.mrtd": [%q]}, "config": [%q]}`, m[1], args[2])
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
 }
 
 // A background is a command that start started.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/trustedmcp/tmcp/gateway"
 	"github.com/trustedmcp/tmcp/protocol"
+	"github.com/trustedmcp/tmcp/transport/attestedtls"
 )
 
 func serveCommand() *cobra.Command {
@@ -51,7 +52,28 @@ org.trustedmcp/trust. Clients without it are refused, and are told why, unless
 			if trust.is(protocol.ProfileMutual) && len(clientPins)+len(clientCA) == 0 {
 				return usagef("--profile mutual: say who may call with --client-pin THUMBPRINT (tmcp connect prints it) or --client-ca FILE")
 			}
-			return trust.check()
+			if clientKeys != string(protocol.ClientKeyDemanded) && clientKeys != string(protocol.ClientKeyAccepted) {
+				return usagef("--client-keys %q: want required or accepted", clientKeys)
+			}
+			known := len(clientPins)+len(clientCA) > 0
+			if cmd.Flags().Changed("client-keys") {
+				switch {
+				case !known:
+					return usagef("--client-keys: say whose with --client-pin THUMBPRINT or --client-ca FILE")
+				case !trust.is(protocol.ProfileIdentity) && !trust.is(protocol.ProfileAttested):
+					return usagef("--client-keys: --profile %s demands them", trust.profile)
+				}
+			}
+			own, other := "", ""
+			switch {
+			case trust.is(protocol.ProfileIdentity):
+				own, other = "say --profile attested", "say --profile mutual to judge clients' evidence"
+			case trust.is(protocol.ProfileAttested):
+				other = "say --profile mutual to judge clients' evidence"
+			case trust.is(protocol.ProfileAttestedTLS) && !known:
+				other = "say whose evidence is judged with --client-pin THUMBPRINT or --client-ca FILE"
+			}
+			return trust.check(cmd, own, other)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
@@ -90,9 +112,13 @@ org.trustedmcp/trust. Clients without it are refused, and are told why, unless
 				if s.Identity.URI() != s.URL {
 					identity = " --identity " + s.Identity.URI()
 				}
-				fmt.Fprintf(w, "  connect with: tmcp connect %s%s --pin %s%s\n", s.URL, identity, s.Identity.Thumbprint(), trust.hint())
+				fmt.Fprintf(w, "  connect with: tmcp connect %s%s --pin %s%s\n", s.URL, identity, s.Identity.Thumbprint(), trust.hint(cfg.ClientKeys == protocol.ClientKeyDemanded || cfg.TLS != nil && cfg.TLS.Clients != nil))
+				if cfg.Attestation != nil && trust.tlsMode != string(attestedtls.ModeCertificate) {
+					fmt.Fprintf(w, "  evidence binds the configuration %x\n", cfg.Attestation.Config)
+				}
 			})
-			if errors.Is(err, exec.ErrNotFound) {
+			var e *protocol.Error
+			if errors.Is(err, exec.ErrNotFound) || errors.As(err, &e) && e.Reason == protocol.CannotAttest {
 				return &exitError{exitUnreachable, err}
 			}
 			return err
@@ -122,9 +148,6 @@ org.trustedmcp/trust. Clients without it are refused, and are told why, unless
 
 // clients says which clients' key objects are good.
 func clients(cmd *cobra.Command, cfg *gateway.ServeConfig, trust *trustFlags, pins []string, ca, keys string) error {
-	if keys != string(protocol.ClientKeyDemanded) && keys != string(protocol.ClientKeyAccepted) {
-		return usagef("--client-keys %q: want required or accepted", keys)
-	}
 	who, err := anchor(pins, ca, false)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -37,6 +38,7 @@ type trustFlags struct {
 	verifierKey  string   // file with the key of its results
 	passportFrom string   // URL: who appraises ours, for us to show the result
 	passports    []string // KIND=FILE[,ISSUER]: whose results are accepted
+	simulator    bool
 	o            appraisal.Options
 	maxAge       time.Duration
 }
@@ -57,12 +59,60 @@ func (f *trustFlags) add(cmd *cobra.Command, other string) {
 	fl.StringVar(&f.verifier, "verifier", "", "URL of a verifier (challenge-response API) that appraises the "+other+"'s evidence, in place of this command")
 	fl.StringVar(&f.verifierKey, "verifier-key", "", "file with the public key (PEM) of attestation results of --verifier and --passport-from")
 	fl.StringVar(&f.passportFrom, "passport-from", "", "URL of a verifier that appraises our own evidence; its result is shown in place of the evidence")
-	fl.StringArrayVar(&f.passports, "passport", nil, "KIND=FILE[,ISSUER]: accept attestation results of that kind (ear, intel-trust-authority, azure-maa, google-confidential-space, nvidia-nras, aicc) signed with the keys in FILE (JWKS or PEM); may be repeated")
+	fl.StringArrayVar(&f.passports, "passport", nil, "KIND=FILE[,ISSUER]: accept attestation results of that kind (ear, intel-trust-authority, azure-maa, google-confidential-space, nvidia-nras, aicc) signed with the keys in FILE (JWKS or PEM); ISSUER is its name (iss; of an ear default \""+defaultIssuer+"\"); may be repeated")
+	fl.BoolVar(&f.simulator, "simulator", false, "accept simulated TEEs of the "+other+", and no others: for development; --tee sim says so too")
 	fl.DurationVar(&f.maxAge, "evidence-age", 2*time.Hour, "how old the "+other+"'s evidence may be")
 }
 
-// check refuses what does not go together, before anything is started.
-func (f *trustFlags) check() error {
+// Flags that say something only where evidence is made or judged. A policy that is
+// given and not asked would be believed to hold, so none is passed over.
+var (
+	flagsOfOwn   = []string{"tee", "evidence-interval", "passport-from"}
+	flagsOfOther = []string{"simulator", "policy", "collateral", "corim", "corim-key", "corim-ca", "verifier", "passport", "evidence-age"}
+)
+
+// check refuses what does not go together, before anything is started. own says
+// what to do for flags about this side's evidence to mean something, and is empty
+// when they do; other is the same of those about the other side's.
+func (f *trustFlags) check(cmd *cobra.Command, own, other string) error {
+	if err := f.values(); err != nil {
+		return err
+	}
+	idle := func(names []string, instead string) error {
+		for _, name := range names {
+			// tmcp connect --tee sim accepts simulated servers.
+			if name == "tee" && other == "" && f.simulatedTEE() || instead == "" || !cmd.Flags().Changed(name) {
+				continue
+			}
+			return usagef("--%s means nothing with --profile %s: %s, or leave it out", name, f.profile, instead)
+		}
+		return nil
+	}
+	tls := ""
+	if !f.is(protocol.ProfileAttestedTLS) {
+		tls = "say --profile attested-tls"
+	}
+	if err := cmp.Or(idle(flagsOfOther, other), idle(flagsOfOwn, own), idle([]string{"tls-mode", "tls-form"}, tls)); err != nil {
+		return err
+	}
+	if f.verifierKey != "" && f.verifier == "" && f.passportFrom == "" {
+		return usagef("--verifier-key goes with --verifier or --passport-from")
+	}
+	if cmd.Flags().Changed("tls-form") && f.tlsMode != string(attestedtls.ModeCertificate) {
+		return usagef("--tls-form goes with --tls-mode certificate: in the mode exporter evidence does not stand in certificates")
+	}
+	if len(f.o.CoRIMs) > 0 && len(f.o.Keys)+len(f.o.Roots) == 0 {
+		return usagef("say who may sign the reference values: --corim-key FILE or --corim-ca FILE")
+	}
+	strict := (f.o.Policy == appraisal.Strict || f.o.Policy == "") && !f.simulated()
+	if other == "" && strict && f.verifier == "" && len(f.o.CoRIMs)+len(f.passports) == 0 {
+		return usagef("nothing says which code is accepted: give reference values (--corim FILE --corim-key FILE), a policy that lists measurements (--policy FILE), or a verifier (--verifier URL --verifier-key FILE); for simulated TEEs, in development, --simulator")
+	}
+	return nil
+}
+
+// values refuses flags that make no sense by themselves.
+func (f *trustFlags) values() error {
 	p := []string{string(protocol.ProfileIdentity), string(protocol.ProfileAttested), string(protocol.ProfileMutual), string(protocol.ProfileAttestedTLS)}
 	if !slices.Contains(p, f.profile) {
 		return usagef("--profile %q: want identity, attested, mutual or attested-tls", f.profile)
@@ -94,31 +144,45 @@ func (f *trustFlags) tls() *gateway.TLS {
 	return t
 }
 
-// hint is what the other side's command needs beside, for people.
-func (f *trustFlags) hint() string {
+// hint is what a client's command needs beside, for people. keys says that it
+// must show who it is.
+func (f *trustFlags) hint(keys bool) string {
 	s := ""
-	switch {
-	case f.is(protocol.ProfileMutual):
-		s = " --profile mutual --client-key FILE"
-	case f.is(protocol.ProfileAttested):
-		s = " --profile attested"
-	case f.is(protocol.ProfileAttestedTLS):
-		s = " --profile attested-tls --tls-mode " + f.tlsMode
+	if !f.is(protocol.ProfileIdentity) {
+		s = " --profile " + f.profile
+	}
+	if f.is(protocol.ProfileAttestedTLS) {
+		s += " --tls-mode " + f.tlsMode
 		if f.tlsForm != string(x509ev.CMW) {
 			s += " --tls-form " + f.tlsForm
 		}
-	default:
-		return ""
 	}
-	if f.simulated() {
-		return s + " --tee sim"
+	if keys {
+		s += " --client-key FILE"
 	}
-	return s + " --collateral FILE --corim FILE --corim-key FILE"
+	if f.passportFrom != "" {
+		s += " --passport ear=FILE"
+	}
+	switch {
+	case f.is(protocol.ProfileIdentity):
+	case f.simulated() && keys && !f.is(protocol.ProfileAttested):
+		s += " --tee sim"
+	case f.simulated():
+		s += " --simulator"
+	case f.passportFrom == "":
+		s += " --collateral FILE --corim FILE --corim-key FILE"
+	}
+	return s
 }
 
-// simulated reports whether this side's TEE is a simulation. Both sides are for
-// development then.
-func (f *trustFlags) simulated() bool { return strings.HasPrefix(f.tee, tee.Sim) }
+// simulated reports whether simulated TEEs are accepted. Both sides are for
+// development when this side's TEE is a simulation.
+func (f *trustFlags) simulated() bool {
+	return f.simulator || f.o.Policy == appraisal.Simulated || f.simulatedTEE()
+}
+
+// simulatedTEE reports whether this side's TEE is a simulation.
+func (f *trustFlags) simulatedTEE() bool { return strings.HasPrefix(f.tee, tee.Sim) }
 
 // ownImage is the SHA-256 of this program, which is what a simulated TEE measures:
 // tmcp measure predicts its measurements from the file.
@@ -145,11 +209,14 @@ func (f *trustFlags) is(p protocol.Profile) bool { return f.profile == string(p)
 // what this command was told.
 func (f *trustFlags) attestation(cmd *cobra.Command, config []byte) (*protocol.Attestation, error) {
 	var o tee.Options
-	if f.simulated() {
+	if f.simulatedTEE() {
 		var err error
 		if o.Simulated.Image, err = ownImage(); err != nil {
 			return nil, err
 		}
+		// TCG's extension has no place for what is stapled, and who accepts simulated
+		// TEEs has their collateral.
+		o.Simulated.Bare = f.tlsForm != string(x509ev.CMW)
 	}
 	a, info, err := tee.Open(cmd.Context(), f.tee, o)
 	if err != nil {
@@ -170,8 +237,7 @@ func (f *trustFlags) attestation(cmd *cobra.Command, config []byte) (*protocol.A
 	return &protocol.Attestation{Attester: a, Config: config, Interval: f.interval}, nil
 }
 
-// appraiser makes what judges the other side's evidence. With --tee sim the
-// other side may be simulated too, since both are for development then.
+// appraiser makes what judges the other side's evidence.
 //
 // The digest is of the policy; nil when a remote verifier has its own.
 func (f *trustFlags) appraiser(cmd *cobra.Command) (_ protocol.Appraiser, digest []byte, err error) {
@@ -190,10 +256,10 @@ func (f *trustFlags) appraiser(cmd *cobra.Command) (_ protocol.Appraiser, digest
 		f.o.Passports = append(f.o.Passports, p)
 	}
 	f.o.Now, f.o.Stdin, f.o.Build = time.Now(), cmd.InOrStdin(), "tmcp "+version()
-	f.o.Simulator = f.simulated() || f.o.Policy == appraisal.Simulated
+	f.o.Simulator = f.simulated()
 	a, err := appraisal.Load(f.o)
-	if err != nil {
-		return nil, nil, err
+	if err != nil { // whatever is wrong with the files is wrong usage
+		return nil, nil, &exitError{exitUsage, err}
 	}
 	if f.o.Simulator {
 		fmt.Fprintf(cmd.ErrOrStderr(), "tmcp %s: SIMULATED TEEs are accepted, and no others: they prove nothing; for development only\n", cmd.Name())
@@ -209,10 +275,17 @@ func (f *trustFlags) client(url string) (*verifier.Client, error) {
 	}
 	keys, err := appraisal.PublicKeys(f.verifierKey, nil)
 	if err != nil {
-		return nil, err
+		return nil, &exitError{exitUsage, fmt.Errorf("--verifier-key: %w", err)}
 	}
-	return verifier.NewClient(verifier.ClientConfig{URL: url, Keys: keys, Simulated: f.simulated()})
+	c, err := verifier.NewClient(verifier.ClientConfig{URL: url, Keys: keys, Simulated: f.simulated()})
+	if err != nil {
+		return nil, &exitError{exitUsage, err}
+	}
+	return c, nil
 }
+
+// defaultIssuer is what tmcp verifier calls itself without --issuer.
+const defaultIssuer = "tmcp verifier"
 
 // passport reads KIND=FILE[,ISSUER].
 func (f *trustFlags) passport(spec string, stdin io.Reader) (appraise.Passport, error) {
@@ -224,11 +297,11 @@ func (f *trustFlags) passport(spec string, stdin io.Reader) (appraise.Passport, 
 	file, issuer, _ := strings.Cut(rest, ",")
 	b, err := evidencefile.Read(file, stdin)
 	if err != nil {
-		return nil, err
+		return nil, &exitError{exitUsage, fmt.Errorf("--passport: %w", err)}
 	}
 	i := appraise.Issuer{Kind: token.Kind(kind), Name: issuer}
 	if i.Kind == token.EAR && issuer == "" {
-		i.Name = appraise.DefaultDeveloper
+		i.Name = defaultIssuer
 	}
 	if strings.HasPrefix(strings.TrimSpace(string(b)), "{") {
 		if i.Keys, err = token.ParseJWKS(b); err != nil {
