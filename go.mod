@@ -12,6 +12,7 @@ require (
 	github.com/rogpeppe/go-internal v1.16.0
 	github.com/santhosh-tekuri/jsonschema/v5 v5.3.1
 	github.com/spf13/cobra v1.10.2
+	github.com/tetratelabs/wazero v1.12.0
 	github.com/veraison/corim v1.1.3-0.20260309101151-2fa49d7c02e3
 	github.com/veraison/go-cose v1.3.0
 	go.uber.org/goleak v1.3.0
