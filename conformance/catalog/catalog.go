@@ -8,6 +8,7 @@ import (
 	"github.com/trustedmcp/tmcp/conformance/core"
 	"github.com/trustedmcp/tmcp/conformance/identity"
 	"github.com/trustedmcp/tmcp/conformance/relay"
+	"github.com/trustedmcp/tmcp/conformance/verifier"
 )
 
 // All returns every case of the suite in report order.
@@ -18,6 +19,7 @@ func All() []conformance.Case {
 	all = append(all, attested.Cases()...)
 	all = append(all, client.Cases()...)
 	all = append(all, relay.Cases()...)
+	all = append(all, verifier.Cases()...)
 	return all
 }
 

@@ -30,7 +30,7 @@ func intelVectors() []vector {
 		{name: "tcb-info-rewritten", req: "TMCP-18.7-1", title: "TCB info with the status of a level rewritten", twin: "tdx", hole: "tcb-info-signature", make: tdx(func(s *scene) {
 			s.col.Platform.Status = evidence.OutOfDate
 			s.patchItem = func(b []byte) []byte {
-				return []byte(strings.ReplaceAll(string(b), `\"OutOfDate\"`, `\"UpToDate\"`))
+				return []byte(strings.Replace(string(b), `\"OutOfDate\"`, `\"UpToDate\"`, 1))
 			}
 		})},
 		{name: "tcb-info-respaced", req: "TMCP-18.7-1", title: "TCB info with a space added: other bytes of the same value", twin: "tdx", hole: "tcb-info-signature", make: tdx(inText(`"tcb_info":"{`, `"tcb_info":"{ `))},

@@ -70,6 +70,18 @@ func Cases() []conformance.Case {
 	return out
 }
 
+// Holes are what verifiers that accept what they must refuse do not look at,
+// each with the ids of the cases that show it: what a self-test makes mutants of.
+func Holes() map[string][]string {
+	out := map[string][]string{}
+	for _, v := range vectors() {
+		if v.twin != "" {
+			out[v.hole] = append(out[v.hole], v.id())
+		}
+	}
+	return out
+}
+
 // requirement takes a requirement from the chapters themselves.
 func requirement(id string) conformance.Requirement {
 	r, ok := requirements()[id]

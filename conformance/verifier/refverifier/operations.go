@@ -1,7 +1,6 @@
 package refverifier
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha512"
 	"crypto/x509"
@@ -10,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/trustedmcp/tmcp/conformance/verifier"
 	"github.com/trustedmcp/tmcp/evidence"
 	"github.com/trustedmcp/tmcp/evidence/appraise"
 	"github.com/trustedmcp/tmcp/evidence/cmw"
@@ -18,7 +16,6 @@ import (
 	"github.com/trustedmcp/tmcp/evidence/corim/acs"
 	"github.com/trustedmcp/tmcp/evidence/eat"
 	"github.com/trustedmcp/tmcp/evidence/token"
-	"github.com/trustedmcp/tmcp/internal/dcbor"
 	"github.com/trustedmcp/tmcp/protocol"
 )
 
@@ -238,24 +235,3 @@ func (v *run) eat() {
 	}
 	v.claims["issuer"] = c.Issuer
 }
-
-// Gullible takes everything, and says so after no look at all.
-func Gullible(r *verifier.Request, _ *verifier.Answer) *verifier.Answer {
-	return &verifier.Answer{Outcome: verifier.Accept, Claims: []byte("{}")}
-}
-
-// Paranoid refuses everything.
-func Paranoid(r *verifier.Request, _ *verifier.Answer) *verifier.Answer {
-	return &verifier.Answer{Outcome: verifier.Reject, Reason: "no"}
-}
-
-// Chatty tells what it read of what it refuses.
-func Chatty(_ *verifier.Request, a *verifier.Answer) *verifier.Answer {
-	if a.Outcome == verifier.Reject {
-		a.Claims = []byte(`{"values":{"tdx.mrtd":"00"}}`)
-	}
-	return a
-}
-
-var _ = bytes.Equal
-var _ = dcbor.AppendNull
