@@ -25,8 +25,27 @@
 //	TMCP_FRESH                1: ask for a key object with a nonce (trust/attest)
 //	TMCP_PAD                  1: pad what is sealed
 //
-// A client that ignores the trust variables is tested in profile core only. One
-// that can't do what TMCP_CARRIER, TMCP_FRESH or TMCP_PAD ask is not held to it:
+// and for the profiles attested and mutual:
+//
+//	TMCP_PROFILE              attested or mutual: what the server must prove
+//	TMCP_SIMULATOR            1: accept simulated TEEs; else they must be refused
+//	TMCP_SIMULATOR_ROOT       file with the simulator's Intel root (PEM)
+//	TMCP_POLICY               file of rules (JSON) that its evidence must meet
+//	TMCP_FRESH_EVIDENCE       1: ask for evidence for a nonce
+//	TMCP_VERIFIER             URL of a remote verifier (challenge-response/v1)
+//	TMCP_VERIFIER_KEY         file with the public key (PEM) of its results
+//	TMCP_CLIENT_KEY           file with the client's own private key (PKCS #8 PEM)
+//	TMCP_CLIENT_IDENTITY      the URI that the client is to say it is
+//	TMCP_TEE                  sim: the client is to attest itself, by a simulated TEE
+//
+// The rules are those of package evidence/appraise. They name in claims the
+// measurement that is accepted, and at times configuration digests. The evidence
+// is of simulated Intel TDX, with its collateral stapled to it.
+//
+// A client that ignores the trust variables is tested in profile core only, one
+// that ignores TMCP_PROFILE not in attested and mutual. One that can't do what
+// TMCP_CARRIER, TMCP_FRESH, TMCP_PAD, TMCP_FRESH_EVIDENCE, TMCP_VERIFIER or
+// TMCP_CLIENT_KEY ask is not held to it:
 // those cases are not applicable. Clients that need flags in place of variables
 // are started by a script of a few lines.
 package client
@@ -53,7 +72,16 @@ when something went wrong. Environment:
   TMCP_CA        file with the roots (PEM) that its certificate leads to
   TMCP_CARRIER   envelope, inline or http
   TMCP_FRESH     1: ask for a key object with a nonce
-  TMCP_PAD       1: pad what is sealed`
+  TMCP_PAD       1: pad what is sealed
+and for profiles attested and mutual:
+  TMCP_PROFILE   attested or mutual: what the server must prove
+  TMCP_SIMULATOR 1: accept simulated TEEs; without it they must be refused
+  TMCP_SIMULATOR_ROOT   file with the simulator's Intel root (PEM)
+  TMCP_POLICY    file of rules (JSON) that the server's evidence must meet
+  TMCP_FRESH_EVIDENCE   1: ask for evidence for a nonce
+  TMCP_VERIFIER  URL of a verifier to ask; TMCP_VERIFIER_KEY: its public key
+  TMCP_CLIENT_KEY, TMCP_CLIENT_IDENTITY   the client's own key file, and its URI
+  TMCP_TEE       sim: attest the client by a simulated TEE`
 
 // Short names for what every case mentions.
 type (
@@ -71,7 +99,7 @@ var (
 // Cases returns the cases of the role in report order.
 func Cases() []conformance.Case {
 	var all []conformance.Case
-	for _, part := range [][]conformance.Case{plain(), positives(), leaks(), downgrade(), keyObjects(), certificates(), answers(), transportLevel()} {
+	for _, part := range [][]conformance.Case{plain(), positives(), leaks(), downgrade(), keyObjects(), certificates(), answers(), transportLevel(), attestedCases(), mutualCases()} {
 		all = append(all, part...)
 	}
 	return all
@@ -81,13 +109,19 @@ func Cases() []conformance.Case {
 // text comes from the ledger; an unknown id leaves it empty, which Validate
 // refuses.
 func identity(name, id string, c conformance.Case) conformance.Case {
-	c.ID = "client/identity/" + name
-	c.Role, c.Profile, c.Transports = conformance.RoleClient, conformance.ProfileIdentity, httpOnly
+	return define(conformance.ProfileIdentity, name, id, c)
+}
+
+// define is identity for any profile.
+func define(profile conformance.Profile, name, id string, c conformance.Case) conformance.Case {
+	prefix := "client/" + string(profile) + "/"
+	c.ID = prefix + name
+	c.Role, c.Profile, c.Transports = conformance.RoleClient, profile, httpOnly
 	if c.Eras == nil {
 		c.Eras = both
 	}
 	if c.Twin != "" {
-		c.Twin = "client/identity/" + c.Twin
+		c.Twin = prefix + c.Twin
 	}
 	c.Level = conformance.MUST
 	if r, err := spec.Requirement(id); err == nil && r != nil {
@@ -114,7 +148,11 @@ func subject(t *T) *Subject {
 
 // positive is a case in which the client must succeed against a scene.
 func positive(name, req, title, about string, eras []conformance.Era, set func(*scene), check func(*T, *result)) conformance.Case {
-	c := identity(name, req, conformance.Case{Title: title, About: about, Eras: eras})
+	return positiveOf(conformance.ProfileIdentity, name, req, title, about, eras, set, check)
+}
+
+func positiveOf(profile conformance.Profile, name, req, title, about string, eras []conformance.Era, set func(*scene), check func(*T, *result)) conformance.Case {
+	c := define(profile, name, req, conformance.Case{Title: title, About: about, Eras: eras})
 	c.Run = func(t *T) {
 		r := play(t, c.ID, set)
 		r.succeeded()
@@ -136,12 +174,16 @@ const (
 
 // negative is a mutation of the scene of its twin.
 func negative(name, req, title, twin string, g guard, eras []conformance.Era, set func(*scene)) conformance.Case {
+	return negativeOf(conformance.ProfileIdentity, name, req, title, twin, g, eras, set)
+}
+
+func negativeOf(profile conformance.Profile, name, req, title, twin string, g guard, eras []conformance.Era, set func(*scene)) conformance.Case {
 	about := map[guard]string{
 		noSeal:    "The server is that of the twin with this one change. The client must end with an error and send nothing sealed, and nothing in the clear, once it has seen the change.",
 		noPlain:   "The server is that of the twin with this one change. The client must end with an error and send nothing in the clear; it seals one message three times at most.",
 		noForgery: "The server is that of the twin with this one change in its answer to the sealed call. The client must end with an error and not report the answer as a success.",
 	}[g]
-	c := identity(name, req, conformance.Case{Title: title, Twin: twin, About: about, Eras: eras})
+	c := define(profile, name, req, conformance.Case{Title: title, Twin: twin, About: about, Eras: eras})
 	c.Run = func(t *T) {
 		r := play(t, c.ID, set)
 		r.refused(g)

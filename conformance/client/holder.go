@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bytes"
 	"crypto/ed25519"
 	"crypto/hpke"
 	"crypto/rand"
@@ -13,16 +12,14 @@ import (
 
 	"crypto/ecdh"
 
+	"github.com/trustedmcp/tmcp/conformance/identity/hand"
 	"github.com/trustedmcp/tmcp/internal/dcbor"
 	"github.com/trustedmcp/tmcp/protocol"
 )
 
 // Labels of the specification (section 17), written out here: this half of the
 // wire is not the code under test.
-const (
-	label        = "org.trustedmcp/trust v1 "
-	keyMediaType = "application/vnd.trustedmcp.key+cose"
-)
+const label = "org.trustedmcp/trust v1 "
 
 // Claims of a key object.
 const (
@@ -71,65 +68,38 @@ type keyObject struct {
 	payload func([]byte) []byte // bends the claims-set before it is signed
 	sign    func([]byte) []byte // bends the signature; nil result: no signature at all
 	extra   int                 // further copies of the signature
+	attest  *attesting          // nil: profile identity
+	drop    []int64             // claims that are left out at last
 	whole   func([]byte) []byte // bends the finished object
 }
 
-func claimsSet(claims map[int64][]byte) []byte {
-	type pair struct{ key, val []byte }
-	var pairs []pair
-	for k, v := range claims {
-		pairs = append(pairs, pair{number(k), v})
-	}
-	slices.SortFunc(pairs, func(a, b pair) int { return bytes.Compare(a.key, b.key) })
-	b := dcbor.AppendMap(nil, len(pairs))
-	for _, p := range pairs {
-		b = append(append(b, p.key...), p.val...)
-	}
-	return b
-}
+func claimsSet(claims map[int64][]byte) []byte { return hand.Claims(claims) }
 
 // encode signs the object: COSE_Sign with the Sig_structure of RFC 9052.
 func (o *keyObject) encode() []byte {
+	var second []byte
+	if o.attest != nil {
+		o.attest.put(o.claims)
+	}
+	for _, c := range o.drop {
+		delete(o.claims, c)
+	}
 	payload := claimsSet(o.claims)
 	if o.payload != nil {
 		payload = o.payload(payload)
 	}
-	n := 2
-	if len(o.chain) > 0 {
-		n = 3
+	if o.attest != nil {
+		second = o.attest.signature().Encode(o.body, payload)
 	}
-	prot := dcbor.AppendMap(nil, n)
-	prot = dcbor.AppendInt(dcbor.AppendUint(prot, 1), o.alg)
-	prot = dcbor.AppendBytes(dcbor.AppendUint(prot, 4), []byte(o.kid))
-	switch {
-	case len(o.chain) == 1:
-		prot = dcbor.AppendBytes(dcbor.AppendUint(prot, 33), o.chain[0])
-	case len(o.chain) > 1:
-		prot = dcbor.AppendArray(dcbor.AppendUint(prot, 33), len(o.chain))
-		for _, der := range o.chain {
-			prot = dcbor.AppendBytes(prot, der)
-		}
+	first := &hand.Signature{Alg: o.alg, Kid: o.kid, Chain: o.chain, Key: o.signer, Label: o.label, Bend: o.sign}
+	sigs := [][]byte{first.Encode(o.body, payload), second}
+	if o.attest != nil && o.attest.first {
+		slices.Reverse(sigs)
 	}
-	tbs := dcbor.AppendText(dcbor.AppendArray(nil, 5), "Signature")
-	for _, part := range [][]byte{o.body, prot, []byte(o.label), payload} {
-		tbs = dcbor.AppendBytes(tbs, part)
+	for range o.extra {
+		sigs = append(sigs, sigs[0])
 	}
-	sig := ed25519.Sign(o.signer, tbs)
-	if o.sign != nil {
-		sig = o.sign(sig)
-	}
-	b := dcbor.AppendArray(dcbor.AppendTag(nil, 98), 4)
-	b = dcbor.AppendMap(dcbor.AppendBytes(b, o.body), 0)
-	b = dcbor.AppendBytes(b, payload)
-	count := 1 + o.extra
-	if sig == nil {
-		count = 0
-	}
-	b = dcbor.AppendArray(b, count)
-	for range count {
-		b = dcbor.AppendBytes(dcbor.AppendArray(b, 3), prot)
-		b = dcbor.AppendBytes(dcbor.AppendMap(b, 0), sig)
-	}
+	b := hand.KeyObject(o.body, payload, sigs...)
 	if o.whole != nil {
 		b = o.whole(b)
 	}
@@ -150,8 +120,10 @@ type holder struct {
 	identity ed25519.PrivateKey
 	chain    [][]byte
 	settings *protocol.Settings
+	attest   func() *attesting // nil: profile identity
 
 	mu       sync.Mutex
+	shown    map[protocol.Digest][]byte // key objects of clients
 	keys     map[uint64]suiteKey
 	objects  map[protocol.Digest]issued // key objects that were handed out
 	ever     map[protocol.Digest]bool   // the same, those that were retired included
@@ -163,7 +135,7 @@ func newHolder(uri string, settings *protocol.Settings) (*holder, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &holder{uri: uri, identity: key, settings: settings,
+	h := &holder{uri: uri, identity: key, settings: settings, shown: map[protocol.Digest][]byte{},
 		objects: map[protocol.Digest]issued{}, ever: map[protocol.Digest]bool{}, contexts: map[protocol.ContextID]*sealContext{}}
 	return h, h.renew()
 }
@@ -195,12 +167,7 @@ func (h *holder) retire() {
 	h.contexts = map[protocol.ContextID]*sealContext{}
 }
 
-func coseKey(pub ed25519.PublicKey) []byte {
-	b := dcbor.AppendMap(nil, 3)
-	b = dcbor.AppendUint(dcbor.AppendUint(b, 1), 1)
-	b = dcbor.AppendUint(dcbor.AppendInt(b, -1), 6)
-	return dcbor.AppendBytes(dcbor.AppendInt(b, -2), pub)
-}
+func coseKey(pub ed25519.PublicKey) []byte { return hand.COSEKey(pub) }
 
 // thumbprint names the identity key as RFC 9679 does.
 func (h *holder) thumbprint() string {
@@ -209,6 +176,11 @@ func (h *holder) thumbprint() string {
 
 // object makes a key object for now, bent by tweak, and remembers it.
 func (h *holder) object(nonce []byte, tweak func(*keyObject)) []byte {
+	return h.objectWith(nonce, nil, tweak)
+}
+
+// objectWith is object with evidence that is itself for a nonce, if that is not nil.
+func (h *holder) objectWith(nonce, evidence []byte, tweak func(*keyObject)) []byte {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
@@ -224,7 +196,7 @@ func (h *holder) object(nonce []byte, tweak func(*keyObject)) []byte {
 			claimProfile: text("tag:trustedmcp.org,2026:key-1"), claimRole: number(1), claimKeys: keys,
 			claimTrust: text("identity"), claimSettings: blob(digest[:]),
 		},
-		body:  dcbor.AppendText(dcbor.AppendUint(dcbor.AppendMap(nil, 1), 16), keyMediaType),
+		body:  hand.KeyObjectBody(),
 		label: label + "key", alg: -8, kid: "identity", chain: h.chain, signer: h.identity,
 	}
 	if len(h.chain) == 0 {
@@ -232,6 +204,12 @@ func (h *holder) object(nonce []byte, tweak func(*keyObject)) []byte {
 	}
 	if nonce != nil {
 		o.claims[claimNonce] = blob(nonce)
+	}
+	if h.attest != nil {
+		o.attest = h.attest()
+		if evidence != nil {
+			o.attest.freshness = hand.ForNonce(evidence)
+		}
 	}
 	if tweak != nil {
 		tweak(o)

@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"io"
 	"net"
@@ -55,6 +56,7 @@ type host struct {
 	sc     *scene
 	log    *wire.Log
 	trust  *holder
+	self   ed25519.PrivateKey // of the client, where it has one
 	url    string
 	server *http.Server
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/trustedmcp/tmcp/conformance"
 	"github.com/trustedmcp/tmcp/conformance/wire"
+	"github.com/trustedmcp/tmcp/evidence/appraise"
 	"github.com/trustedmcp/tmcp/protocol"
 )
 
@@ -24,6 +25,19 @@ type scene struct {
 	fresh   bool   // ask for a key object with a nonce
 	pad     bool   // pad what is sealed
 	pki     *pki   // the identity is certified, not pinned
+
+	// Attestation. profile is what the client must demand; the server is of that
+	// profile too, unless server says otherwise.
+	profile       string // attested or mutual; empty: identity
+	server        string
+	freshEvidence bool // ask for evidence for a nonce
+	production    bool // simulated TEEs are not accepted
+	rules         func(*appraise.Rules)
+	attest        func(*attesting) // of the honest server: what it runs in
+	nonceEvidence func(nonce []byte) []byte
+	remote        *remote       // a verifier that the client asks
+	clientKey     bool          // the client has a key of its own to show
+	patience      time.Duration // how long the client may take at least
 
 	noTrust  bool   // a plain MCP server
 	settings string // of the server, as JSON; empty: the usual ones
@@ -78,7 +92,7 @@ func stage(log *wire.Log, sc *scene) (*host, error) {
 	if !sc.noTrust {
 		raw := sc.settings
 		if raw == "" {
-			raw = usualSettings
+			raw = sc.usual()
 		}
 		settings, err := protocol.ParseSettings([]byte(raw))
 		if err != nil {
@@ -91,6 +105,9 @@ func stage(log *wire.Log, sc *scene) (*host, error) {
 			if err := sc.pki.certify(h.trust); err != nil {
 				return nil, err
 			}
+		}
+		if sc.role() != "identity" {
+			h.trust.attest = func() *attesting { return newAttesting(sc) }
 		}
 	}
 	return h, h.listen()
@@ -114,14 +131,29 @@ func (h *host) environment(id string, era conformance.Era) (env map[string]strin
 	}
 	if h.sc.pki == nil {
 		env["TMCP_PIN"] = h.trust.thumbprint()
+	}
+	files, err := h.attestedEnvironment(env)
+	if err != nil {
+		return nil, cleanup, err
+	}
+	if h.sc.pki != nil {
+		files["TMCP_CA"] = h.sc.pki.roots()
+	}
+	if len(files) == 0 {
 		return env, cleanup, nil
 	}
 	dir, err := os.MkdirTemp("", "tmcp-conform-")
 	if err != nil {
 		return nil, cleanup, err
 	}
-	env["TMCP_CA"] = filepath.Join(dir, "roots.pem")
-	return env, func() { os.RemoveAll(dir) }, os.WriteFile(env["TMCP_CA"], h.sc.pki.roots(), 0o600)
+	cleanup = func() { os.RemoveAll(dir) }
+	for name, content := range files {
+		env[name] = filepath.Join(dir, strings.ToLower(strings.TrimPrefix(name, "TMCP_")))
+		if err := os.WriteFile(env[name], content, 0o600); err != nil {
+			return nil, cleanup, err
+		}
+	}
+	return env, cleanup, nil
 }
 
 // play runs the client against a scene. It ends the case as not applicable when
@@ -133,6 +165,9 @@ func play(t *T, id string, set func(*scene)) *result {
 		set(sc)
 	}
 	if why := s.trust[eraIndex(t.Era())]; why != "" && !sc.noTrust {
+		t.NotApplicable("%s", why)
+	}
+	if why := s.attested[eraIndex(t.Era())]; why != "" && sc.profile != "" {
 		t.NotApplicable("%s", why)
 	}
 	if why := s.plain[eraIndex(t.Era())]; why != "" && sc.noTrust {
@@ -159,13 +194,19 @@ func perform(ctx context.Context, s *Subject, log *wire.Log, id string, era conf
 		return nil, err
 	}
 	defer h.close()
+	if sc.remote != nil {
+		if err := sc.remote.start(); err != nil {
+			return nil, err
+		}
+		defer sc.remote.stop()
+	}
 	env, cleanup, err := h.environment(id, era)
 	defer cleanup()
 	if err != nil {
 		return nil, err
 	}
 	r := &result{h: h, sc: sc}
-	r.end = s.start(ctx, h.url, env, limit)
+	r.end = s.start(ctx, h.url, env, max(limit, sc.patience))
 	log.Add(wire.Received, "stdout", []byte(r.end.stdout))
 	log.Add(wire.Received, "stderr", []byte(r.end.stderr))
 	log.Add(wire.Received, "exit", []byte(r.end.String()))
@@ -197,9 +238,10 @@ func (r *result) declined() string {
 	if r.sc.noTrust {
 		return ""
 	}
-	sealed, attested := 0, false
+	sealed, attested, fresh := 0, false, false
 	for _, rec := range r.h.all() {
 		attested = attested || rec.attest || rec.method() == protocol.MethodAttest
+		fresh = fresh || asksEvidence(rec)
 		if !rec.sealed {
 			continue
 		}
@@ -215,6 +257,10 @@ func (r *result) declined() string {
 		return sprint("told to use the %s carrier by TMCP_CARRIER, the client sealed nothing (%s)", r.sc.carrier, r.end)
 	case r.sc.fresh && !attested:
 		return "told to ask for a fresh key object by TMCP_FRESH, the client did not send trust/attest"
+	case r.sc.freshEvidence && !fresh:
+		return "told to ask for fresh evidence by TMCP_FRESH_EVIDENCE, the client did not send trust/attest for it"
+	case r.sc.remote != nil && r.sc.remote.asked.Load() == 0:
+		return "told by TMCP_VERIFIER to have a verifier appraise the evidence, the client did not ask it"
 	case r.sc.pki != nil && sealed == 0:
 		return sprint("given roots by TMCP_CA, the client sealed nothing (%s)", r.end)
 	}

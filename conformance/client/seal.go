@@ -26,6 +26,9 @@ type sealContext struct {
 	revision   string
 	settings   []byte // of the client, dCBOR
 	exp        uint64 // of the key object that it was opened with
+	clientKey  []byte // key object that the client showed, nil for none
+	byDigest   bool   // it showed the digest only
+	key        protocol.Digest
 }
 
 // retryOf names the first seal of a message, and the end of the key object that
@@ -46,6 +49,7 @@ type content struct {
 	event  string
 	stream bool
 	retry  *retryOf
+	proof  []byte // of possession
 	body   []byte
 	padded bool
 	over   map[uint64][]byte // further meta, in CBOR
@@ -160,10 +164,22 @@ func (h *holder) newContext(f *protocol.Frame, keys map[uint64]suiteKey) (*sealC
 	info = dcbor.AppendBytes(info, f.KeyDigest[:])
 	info = dcbor.AppendBytes(info, server[:])
 	info = dcbor.AppendBytes(info, hash(mine))
-	if f.ClientKey == nil {
+	object, byDigest := f.ClientKey, false
+	switch {
+	case f.ClientKey == nil:
+		if h.settings.Offer().ClientKey == protocol.ClientKeyDemanded {
+			return nil, errUnknown{protocol.ClientKeyRequired}
+		}
 		info = dcbor.AppendNull(info)
-	} else {
+	case len(f.ClientKey) == len(protocol.Digest{}):
+		if object, byDigest = h.shown[protocol.Digest(f.ClientKey)], true; object == nil {
+			return nil, errUnknown{protocol.ClientKeyRequired}
+		}
 		info = dcbor.AppendBytes(info, f.ClientKey)
+	default:
+		d := keyDigest(f.ClientKey)
+		h.shown[d] = f.ClientKey
+		info = dcbor.AppendBytes(info, d[:])
 	}
 	info = dcbor.AppendText(info, f.Revision)
 	rec, err := hpke.NewRecipient(f.Enc, k.priv, hpke.HKDFSHA256(), k.aead, info)
@@ -174,7 +190,7 @@ func (h *holder) newContext(f *protocol.Frame, keys map[uint64]suiteKey) (*sealC
 	if err != nil {
 		return nil, err
 	}
-	c := &sealContext{id: protocol.ContextID(b[:16]), suite: uint64(f.Suite), requestKey: b[16:48], requestIV: b[48:60], secret: b[60:92],
+	c := &sealContext{clientKey: object, byDigest: byDigest, key: f.KeyDigest, id: protocol.ContextID(b[:16]), suite: uint64(f.Suite), requestKey: b[16:48], requestIV: b[48:60], secret: b[60:92],
 		salt: make([]byte, 16), revision: f.Revision, settings: f.ClientSettings}
 	rand.Read(c.salt)
 	return c, nil
@@ -207,6 +223,8 @@ func (c *content) read(b []byte) error {
 			c.retry = &retryOf{}
 			copy(c.retry.ctx[:], r.BytesN(16))
 			c.retry.seq, c.retry.exp = r.Uint(), r.Uint()
+		case 10:
+			c.proof = r.Bytes()
 		default:
 			r.Skip()
 		}

@@ -89,7 +89,7 @@ func (h *host) serveOpening(x *exchange) {
 	if h.sc.opening != nil {
 		h.sc.opening(x, res)
 	}
-	if h.sc.mutatesKey && h.sc.nonceObject == nil {
+	if h.sc.mutatesKey && h.sc.nonceObject == nil && h.sc.nonceEvidence == nil {
 		x.mark()
 	}
 	x.result(conformance.JSON(res))
@@ -108,7 +108,7 @@ func (h *host) serveAttest(x *exchange) {
 		x.mark()
 	}
 	x.result(conformance.JSON(Obj{"resultType": "complete", "settings": jsontext.Value(h.trust.settings.JSON()),
-		"key": protocol.Base64(h.trust.object(nonce, h.sc.object))}))
+		"key": protocol.Base64(h.trust.objectWith(nonce, h.evidenceNonce(x, nonce), h.sc.object))}))
 }
 
 func (h *host) toolDigest() []byte {
@@ -145,7 +145,7 @@ func (h *host) serveInlineAttest(x *exchange) {
 	if h.sc.nonceObject != nil {
 		nonce = h.sc.nonceObject(nonce)
 	}
-	meta := Obj{protocol.MetaKey: protocol.Base64(h.trust.object(nonce, h.sc.object)),
+	meta := Obj{protocol.MetaKey: protocol.Base64(h.trust.objectWith(nonce, h.evidenceNonce(x, nonce), h.sc.object)),
 		protocol.MetaSettings: jsontext.Value(h.trust.settings.JSON()), protocol.MetaTool: h.toolMeta()}
 	if h.sc.mutatesKey || h.sc.nonceObject != nil {
 		x.mark()

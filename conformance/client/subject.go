@@ -31,8 +31,9 @@ type Subject struct {
 	// timeout, at most one second.
 	Hang time.Duration
 
-	trust [2]string // by era: why profile identity can't be tried; empty if it can
-	plain [2]string // by era: why profile core can't be tried
+	trust    [2]string // by era: why profile identity can't be tried; empty if it can
+	attested [2]string // why profiles attested and mutual can't
+	plain    [2]string // by era: why profile core can't be tried
 }
 
 // Command is a client that is started as a process.

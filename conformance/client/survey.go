@@ -44,6 +44,16 @@ func Survey(ctx context.Context, s *Subject, limit time.Duration, eras []conform
 			s.plain[i] = sprint("with TMCP_TRUST=off the client does not get through to an ordinary server: %s", plain.end)
 		}
 		s.trust[i] = trust.noTrust(era)
+		if s.attested[i] = s.trust[i]; s.attested[i] == "" {
+			// A client that does not know the demand seals to a server without a TEE.
+			weak, err := perform(ctx, s, wire.NewLog(), "survey", era, &scene{profile: "attested", server: "identity"}, limit)
+			if err != nil {
+				return nil, err
+			}
+			if weak.noTrust(era) == "" {
+				s.attested[i] = "told by TMCP_PROFILE to demand attestation, the client sealed to a server that shows none"
+			}
+		}
 		opened := plain.opening(info) || trust.opening(info)
 		info.Spoken = plain.openedIn(era) || trust.openedIn(era)
 		info.Version = map[conformance.Era]string{conformance.Modern: conformance.ModernVersion, conformance.Legacy: conformance.LegacyVersion}[era]

@@ -50,6 +50,7 @@ func sealed() []conformance.Case {
 				}
 			}),
 		positive("padded", "TMCP-6.7-1", "padded messages are accepted", "Seals with padding.", func(t *T, p *peer) {
+			p.anonymous()
 			var err error
 			if p.client, err = protocol.NewClient(p.who, p.mine, protocol.PadRequests()); err != nil {
 				t.Failf("%v", err)

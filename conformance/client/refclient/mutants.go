@@ -37,7 +37,7 @@ func under(prefix string, names ...string) []string {
 // Mutants are the clients that the suite must catch.
 func Mutants() []Mutant {
 	var all []Mutant
-	for _, part := range [][]Mutant{narrow(), coreMutants(), givingUp(), gullible(), deliverers(), leaky()} {
+	for _, part := range [][]Mutant{narrow(), coreMutants(), givingUp(), gullible(), credulous(), deliverers(), leaky()} {
 		all = append(all, part...)
 	}
 	return all
@@ -181,6 +181,55 @@ func gullible() []Mutant {
 		skip("whether there is a certificate", mismatch, "bare key", "certificate-none"),
 		skip("for a key object in an error the pin", mismatch, "pinned", "unknown-key-foreign"),
 		skip("for a key object in an error the expiry", protocol.KeyObjectExpired, "", "unknown-key-expired"),
+	}
+}
+
+// credulous are clients that skip a check of what stands for a server's TEE.
+func credulous() []Mutant {
+	skip := func(name string, reason protocol.Reason, detail string, kills ...string) Mutant {
+		return Mutant{&Flaw{Name: "skips " + name, Accepts: func(e *protocol.Error) bool {
+			return e.Reason == reason && strings.Contains(e.Detail, detail)
+		}}, kills}
+	}
+	att, mut := "attested/", "mutual/"
+	invalid, refused, stale := protocol.KeyObjectInvalid, protocol.EvidenceRefused, protocol.EvidenceStale
+	return []Mutant{
+		skip("the profile", protocol.ProfileTooWeak, "", att+"identity-only", mut+"attested-only"),
+		skip("whether profile and attested key go together", invalid, "do not go together", att+"claims-identity"),
+		skip("whether the profile is known", invalid, "is not one that a key object can have", att+"profile-unknown"),
+		skip("whether there is evidence", invalid, "without evidence", att+"evidence-missing", att+"freshness-missing"),
+		skip("whether the attested key signed", invalid, "must come together", att+"attested-signature-missing", att+"attested-key-missing"),
+		skip("the attested key's signature", protocol.SignatureInvalid, "attested signature", att+"attested-signature-other", att+"attested-signature-altered"),
+		skip("the order of signatures", invalid, "has key id", att+"signatures-swapped"),
+		skip("the form of freshness", invalid, "freshness of kind", att+"freshness-form"),
+		skip("the length of configuration digests", invalid, "where 32 are required", att+"config-short"),
+		skip("the identity of attested servers", protocol.IdentityMismatch, "the key object is for", att+"diverted"),
+		skip("the pin of attested servers", protocol.IdentityMismatch, "pinned", att+"leaked-attestation-key"),
+		skip("what the evidence binds", refused, "binding: the evidence binds", under(att, "diverted-evidence", "relayed", "nonce-only", "concatenated", "resplit", "beside-report-data", "role", "config-unbound", "time-unbound")...),
+		skip("the quote's signature", refused, "quote-signature", att+"unsigned-report-data"),
+		skip("whose nonce the evidence is for", stale, "another verifier's nonce", att+"nonce-reused", att+"nonce-unasked"),
+		skip("whether the evidence is for the nonce", stale, "is demanded", att+"nonce-ignored"),
+		skip("the age of evidence", stale, "is older than", att+"stale"),
+		skip("whether evidence is of the future", stale, ", now is", att+"future"),
+		skip("the epoch", stale, "epoch", att+"epoch"),
+		skip("measurements", refused, "policy-claim-tdx.mrtd", att+"other-code"),
+		skip("whether the TEE is under debug", refused, "debug: the TD is under debug", att+"debug"),
+		skip("the TCB status", refused, "policy-tcb", att+"out-of-date"),
+		skip("revocation", refused, "revocation", att+"revoked"),
+		skip("the root of evidence", refused, "pck-chain: the root", att+"other-root", att+"simulator-in-production"),
+		skip("the configuration", refused, "policy-config", att+"config-missing", att+"config-other"),
+		skip("what it does not know", refused, "is not known", att+"type-unknown", att+"device-unknown"),
+		skip("the type of evidence", refused, "not of the media type", att+"type-swapped"),
+		skip("how many CPUs there are", refused, "second CPU", att+"second-cpu"),
+		skip("the form of the wrapper", refused, "the CMW", under(att, "wrapper-bytes", "wrapper-ind", "wrapper-empty")...),
+		skip("whether GPUs are bound", refused, "binding/gpu-0", att+"gpu-unbound", att+"gpu-swapped"),
+		skip("a verifier that gives no result", refused, "gave no result", under(att, "verifier-gone", "verifier-fails", "verifier-hangs")...),
+		skip("who signed the result", refused, "is not believed", att+"verifier-foreign"),
+		skip("whether the result affirms", refused, "does not affirm", att+"verifier-refuses"),
+		skip("what the evidence in an error binds", refused, "binding: the evidence binds", mut+"reflected"),
+		skip("whose key object stands in an error", protocol.IdentityMismatch, "the key object is for", mut+"reflected-object"),
+		skip("the evidence in an error", refused, "policy-claim", mut+"renewed-other-code"),
+		{&Flaw{Name: "goes on in plaintext when its key is refused", OnRefusal: on(inTheClear, protocol.ClientKeyRefused)}, []string{mut + "refused-by-server"}},
 	}
 }
 

@@ -2,6 +2,7 @@ package refclient
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -11,28 +12,59 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/trustedmcp/tmcp/conformance"
+	"github.com/trustedmcp/tmcp/internal/dcbor"
 	"github.com/trustedmcp/tmcp/internal/jsonrpc"
 	"github.com/trustedmcp/tmcp/protocol"
+	"github.com/trustedmcp/tmcp/transport"
 )
 
 // outerLeg stands between the trust layer and the wire. Without flaws it passes
 // everything on.
 type outerLeg struct {
 	run      *run
-	identity string
-	anchor   protocol.Anchor
-	gullible *protocol.Server // whose keys stand in for what should have been refused
+	cfg      transport.ClientConfig // before any flaw
+	gullible *protocol.Server       // whose keys stand in for what should have been refused
 
 	plain    jsontext.Value // the last result that came without a frame
 	settings jsontext.Value // those that the opening offered
 }
 
-func newThrowaway(uri string) (*protocol.Server, error) {
+// newThrowaway is a server whose keys are thrown away, of whatever profile.
+func newThrowaway(uri string, profile protocol.Profile) (*protocol.Server, error) {
 	id, err := protocol.GenerateIdentity(uri)
 	if err != nil {
 		return nil, err
 	}
-	return protocol.NewServer(protocol.ServerConfig{Identity: id})
+	return throwaway(id, profile, nil)
+}
+
+func throwaway(id *protocol.Identity, profile protocol.Profile, settings *protocol.Settings) (*protocol.Server, error) {
+	cfg := protocol.ServerConfig{Identity: id, Settings: settings}
+	offer := protocol.Offer{}
+	if profile == protocol.ProfileAttested || profile == protocol.ProfileMutual {
+		cfg.Attestation = &protocol.Attestation{Attester: noTEE{}}
+		offer.Profiles = []protocol.Profile{profile}
+	}
+	if profile == protocol.ProfileMutual {
+		offer.ClientKey = protocol.ClientKeyDemanded
+		cfg.Clients = &protocol.ClientPolicy{Anchor: protocol.Pin(), Profile: protocol.ProfileAttested, Appraiser: lax{}}
+	}
+	if settings == nil {
+		var err error
+		if cfg.Settings, err = protocol.NewSettings(offer); err != nil {
+			return nil, err
+		}
+	}
+	return protocol.NewServer(cfg)
+}
+
+// throwawayEvidence is what throwaway servers show, in CBOR.
+var throwawayEvidence = dcbor.AppendText(nil, "no evidence at all")
+
+type noTEE struct{}
+
+func (noTEE) Attest(context.Context, [protocol.ReportDataSize]byte) ([]byte, error) {
+	return throwawayEvidence, nil
 }
 
 func (o *outerLeg) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -107,8 +139,11 @@ func (o *outerLeg) launder(sent, body []byte) ([]byte, error) {
 	}
 	now := time.Now()
 	var nonce []byte
+	fresh := false
 	if q, err := jsonrpc.Parse(sent, jsonrpc.Limits{}); err == nil && q.Method == protocol.MethodAttest {
 		s, _ := conformance.MemberText(q.Params, "nonce")
+		kind, _ := conformance.MemberText(q.Params, "evidence")
+		fresh = kind == "fresh"
 		if nonce, err = protocol.ParseBase64(s); err != nil {
 			return nil, err
 		}
@@ -129,12 +164,14 @@ func (o *outerLeg) launder(sent, body []byte) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if server, err = protocol.NewServer(protocol.ServerConfig{Identity: server.Identity(), Settings: s}); err != nil {
+		if server, err = throwaway(server.Identity(), o.cfg.Profile, s); err != nil {
 			return nil, err
 		}
 	}
 	object, _, err := server.KeyObject(now)
-	if nonce != nil {
+	if fresh {
+		object, err = server.AttestEvidence(nonce, now)
+	} else if nonce != nil {
 		object, err = server.Attest(nonce, now)
 	}
 	if err != nil {
@@ -198,9 +235,17 @@ func (o *outerLeg) verify(settings, key jsontext.Value, nonce []byte, now time.T
 	if err != nil {
 		return &protocol.Error{Reason: protocol.KeyObjectInvalid, Detail: "base64url: " + err.Error()}
 	}
-	peer, err := protocol.VerifyKeyObject(object, protocol.Expect{Identity: o.identity, Anchor: o.anchor, Settings: s, Now: now, Nonce: nonce})
+	want := protocol.Expect{Identity: o.cfg.Identity, Anchor: o.cfg.Anchor, Settings: s, Now: now, Nonce: nonce,
+		Profile: o.cfg.Profile, Appraiser: o.cfg.Appraiser, FreshEvidence: o.cfg.FreshEvidence && nonce != nil}
+	peer, err := protocol.VerifyKeyObject(object, want)
 	if err == nil {
-		_, err = protocol.NewClient(peer, mySettings)
+		mine := mySettings
+		if o.cfg.Profile != "" {
+			mine, err = protocol.NewSettings(protocol.Offer{Profiles: transport.Profiles(o.cfg.Profile, true)})
+		}
+		if err == nil {
+			_, err = protocol.NewClient(peer, mine)
+		}
 	}
 	errors.As(err, &e)
 	return e

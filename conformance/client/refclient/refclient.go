@@ -11,7 +11,9 @@ package refclient
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +27,13 @@ import (
 
 	"github.com/trustedmcp/tmcp/conformance"
 	"github.com/trustedmcp/tmcp/conformance/client"
+	"github.com/trustedmcp/tmcp/evidence"
+	"github.com/trustedmcp/tmcp/evidence/appraise"
+	"github.com/trustedmcp/tmcp/evidence/sim"
+	"github.com/trustedmcp/tmcp/evidence/vendor"
+	"github.com/trustedmcp/tmcp/evidence/verifiers"
+	"github.com/trustedmcp/tmcp/gateway/keyfile"
+	"github.com/trustedmcp/tmcp/gateway/verifier"
 	"github.com/trustedmcp/tmcp/internal/jsonrpc"
 	"github.com/trustedmcp/tmcp/internal/sse"
 	"github.com/trustedmcp/tmcp/protocol"
@@ -108,14 +117,20 @@ func (r *run) trust(adjust func(*transport.ClientConfig)) error {
 		}
 		cfg.Anchor = protocol.Pin(pin)
 	}
+	if err := r.attested(&cfg); err != nil {
+		return err
+	}
 	if adjust != nil {
 		adjust(&cfg)
 	}
-	r.outer = &outerLeg{run: r, identity: cfg.Identity, anchor: cfg.Anchor}
+	r.outer = &outerLeg{run: r, cfg: cfg}
 	if r.flaw.Accepts != nil {
 		var err error
-		if r.outer.gullible, err = newThrowaway(cfg.Identity); err != nil {
+		if r.outer.gullible, err = newThrowaway(cfg.Identity, cfg.Profile); err != nil {
 			return err
+		}
+		if cfg.Appraiser != nil {
+			cfg.Appraiser = lax{cfg.Appraiser}
 		}
 		cfg.Anchor = protocol.AnyOf(cfg.Anchor, protocol.Pin(r.outer.gullible.Identity().Thumbprint()))
 	}
@@ -125,6 +140,85 @@ func (r *run) trust(adjust func(*transport.ClientConfig)) error {
 	}
 	r.http = &http.Client{Transport: rt}
 	return nil
+}
+
+// attested reads what the environment says of attestation.
+func (r *run) attested(cfg *transport.ClientConfig) error {
+	if r.env["TMCP_PROFILE"] != "" {
+		if err := r.judge(cfg); err != nil {
+			return err
+		}
+	}
+	file := r.env["TMCP_CLIENT_KEY"]
+	if file == "" {
+		return nil
+	}
+	key, err := keyfile.Load(file)
+	if err != nil {
+		return err
+	}
+	id, err := protocol.NewIdentity(r.env["TMCP_CLIENT_IDENTITY"], key)
+	if err != nil {
+		return err
+	}
+	own := protocol.ClientKeyConfig{Identity: id}
+	if own.Settings, err = protocol.NewSettings(protocol.Offer{Profiles: transport.Profiles(cfg.Profile, cfg.Appraiser != nil), Carriers: []protocol.Carrier{max(cfg.Carrier, protocol.Envelope)}}); err != nil {
+		return err
+	}
+	if r.env["TMCP_TEE"] == "sim" {
+		tee, err := sim.Default().TEE(sim.Options{Name: "the reference client", Now: time.Now})
+		if err != nil {
+			return err
+		}
+		own.Attestation = &protocol.Attestation{Attester: tee}
+	}
+	cfg.ClientKey, err = protocol.NewClientHolder(own)
+	return err
+}
+
+// judge makes what judges the server's evidence.
+func (r *run) judge(cfg *transport.ClientConfig) error {
+	cfg.Profile, cfg.FreshEvidence = protocol.Profile(r.env["TMCP_PROFILE"]), r.env["TMCP_FRESH_EVIDENCE"] != ""
+	if url := r.env["TMCP_VERIFIER"]; url != "" {
+		b, err := os.ReadFile(r.env["TMCP_VERIFIER_KEY"])
+		if err != nil {
+			return err
+		}
+		block, _ := pem.Decode(b)
+		if block == nil {
+			return errors.New("TMCP_VERIFIER_KEY holds no PEM")
+		}
+		key, err := x509.ParsePKIXPublicKey(block.Bytes)
+		if err != nil {
+			return err
+		}
+		cfg.Appraiser, err = verifier.NewClient(verifier.ClientConfig{URL: url, Keys: []crypto.PublicKey{key}, Simulated: r.env["TMCP_SIMULATOR"] != "", Timeout: time.Second})
+		return err
+	}
+	b, err := os.ReadFile(r.env["TMCP_POLICY"])
+	if err != nil {
+		return err
+	}
+	p, err := appraise.ParseRules(b)
+	if err != nil {
+		return err
+	}
+	c := appraise.Config{Policy: p, Anchors: vendor.Anchors(), Verifiers: verifiers.For(p.Rules())}
+	if r.env["TMCP_SIMULATOR"] != "" {
+		c.Simulator = sim.Default().Simulator(evidence.TDX, evidence.NVIDIA)
+	}
+	cfg.Appraiser, err = appraise.New(c)
+	return err
+}
+
+// lax takes the evidence of throwaway servers beside what strict accepts.
+type lax struct{ strict protocol.Appraiser }
+
+func (l lax) Appraise(ctx context.Context, e protocol.Evidence) (*protocol.Appraisal, error) {
+	if bytes.Equal(e.CMW, throwawayEvidence) {
+		return &protocol.Appraisal{Summary: "none"}, nil
+	}
+	return l.strict.Appraise(ctx, e)
 }
 
 // converse lists the tools and calls echo.
