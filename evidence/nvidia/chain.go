@@ -49,6 +49,10 @@ func parseChain(text []byte) ([]*x509.Certificate, error) {
 		if err != nil {
 			return nil, fmt.Errorf("NVIDIA chain: certificate %d: %w", len(certs), err)
 		}
+		// An RSA key as long as the chain may be takes a second to verify with.
+		if _, ok := c.PublicKey.(*ecdsa.PublicKey); !ok {
+			return nil, fmt.Errorf("NVIDIA chain: certificate %d has a key of type %T, want ECDSA", len(certs), c.PublicKey)
+		}
 		certs = append(certs, c)
 		again = append(again, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: b.Bytes})...)
 	}

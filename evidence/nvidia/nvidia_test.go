@@ -354,7 +354,9 @@ func TestRevocation(t *testing.T) {
 		{"of another certificate", replace(answer(ocsp.Good, d.leaf, d.identity, d.identity, nil)), evidence.NotPerformed},
 		{"not OCSP", replace(evidence.Item{MediaType: evidence.TypeOCSP, Value: []byte{0x30}}), evidence.NotPerformed},
 		{"too many", append(slices.Repeat(good()[:2], maxOCSPItems), good()...), evidence.NotPerformed},
-		{"too long", append(good(), evidence.Item{MediaType: evidence.TypeOCSP, Value: make([]byte, maxOCSP+1)}), evidence.NotPerformed},
+		{"one too long", append(good(), evidence.Item{MediaType: evidence.TypeOCSP, Value: make([]byte, maxOCSP+1)}), evidence.Pass},
+		{"revoked, behind one too long", append([]evidence.Item{{MediaType: evidence.TypeOCSP, Value: make([]byte, maxOCSP+1)}}, replace(answer(ocsp.Revoked, d.provisioner, d.identity, d.identity, nil))...), evidence.Fail},
+		{"revoked, expired", append(good(), answer(ocsp.Revoked, d.provisioner, d.identity, d.identity, func(r *ocsp.Response) { r.NextUpdate = testTime })), evidence.Fail},
 	} {
 		r := (&Verifier{}).Verify(evidence.TypeNVIDIA, b, d.trust(t, c.items...))
 		if k, _ := r.Checks.Find("certificate-revocation"); k.Outcome != c.want {
