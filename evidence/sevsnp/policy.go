@@ -23,9 +23,11 @@ type verifiedCRL struct {
 func (a *appraisal) revocation() bool {
 	const name = "revocation"
 	outcome, detail := evidence.NotPerformed, "no current CRL of "+a.chain.ark.Subject.CommonName+" was given"
-	for i, b := range a.crls {
-		if i == maxItems || len(b) > maxItem {
-			break
+	// Those of the certificate table stand first, and the attester made that: however
+	// many it has, and of what size, the others are looked at.
+	for _, b := range a.crls {
+		if len(b) > maxItem {
+			continue
 		}
 		l := a.crl(b)
 		if l == nil {

@@ -202,16 +202,22 @@ func (a *appraisal) table(b []byte, chains []*chain) {
 
 // collect takes certificates and CRLs from the endorsements.
 func (a *appraisal) collect(chains []*chain) {
-	n := 0
+	n, crls := 0, 0
 	for _, e := range a.t.Endorsements {
-		if e.MediaType != evidence.TypeCertificates && e.MediaType != evidence.TypeCRL || len(e.Value) > maxItem {
+		if len(e.Value) > maxItem {
 			continue
 		}
-		if n++; n > maxItems {
-			return
-		}
 		if e.MediaType == evidence.TypeCRL {
-			a.crls = append(a.crls, e.Value)
+			if crls++; crls <= maxItems {
+				a.crls = append(a.crls, e.Value)
+			}
+			continue
+		}
+		if e.MediaType != evidence.TypeCertificates {
+			continue
+		}
+		// Certificates of any number of platforms do not keep CRLs from being read.
+		if n++; n > maxItems {
 			continue
 		}
 		for _, der := range certificates(e.Value) {

@@ -12,7 +12,7 @@ const (
 	maxTable        = 128 << 10 // bytes of a certificate table, with its padding
 	maxTableEntries = 16
 	maxItem         = 64 << 10 // bytes of one endorsement
-	maxItems        = 32       // endorsements of the types that we know
+	maxItems        = 256      // certificates among the endorsements, and CRLs
 	maxCertificates = 16       // in one endorsement
 )
 
