@@ -174,6 +174,7 @@ func newOther(t *testing.T) (*protocol.Server, *protocol.Identity) {
 	return attestedServer(t, &tee{vendor: vendor, code: "good"}, func(c *protocol.ServerConfig) { c.Identity = id })
 }
 
+// TMCP-18.3-6: A verifier MUST treat the end of the allowed age of evidence as the end of the key object where it comes first.
 func TestEvidenceFreshness(t *testing.T) {
 	e := &tee{vendor: vendor, code: "good"}
 	s, id := attestedServer(t, e, nil)
@@ -455,6 +456,8 @@ func TestClientKeyByDigest(t *testing.T) {
 }
 
 // A context ends with the key object that its client showed.
+//
+// TMCP-8.7-8: A client MUST leave a context when the key object of its own that it showed has expired.
 func TestClientKeyExpires(t *testing.T) {
 	m := newMutual(t, func(c *protocol.ServerConfig) { c.Validity = time.Hour })
 	h := m.holder(m.client, &tee{vendor: vendor, code: "agent"})

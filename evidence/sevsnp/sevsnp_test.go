@@ -355,6 +355,7 @@ func TestProvisional(t *testing.T) {
 
 // TestRevocation: a CRL of the root counts when it is current, and a revoked
 // intermediate even when it is not.
+// TMCP-18.6-11: A verifier MUST NOT report a check as passed that it did not perform.
 func TestRevocation(t *testing.T) {
 	p := newPKI(t, Milan, sim)
 	other := newPKI(t, Genoa, sim)

@@ -394,6 +394,8 @@ func TestNVIDIADevices(t *testing.T) {
 }
 
 // N23: the token brings its own key, or changes the algorithm.
+//
+// TMCP-19.6-8: A relying party MUST NOT use a key, a key's URL or a certificate that the result carries, unless the certificate leads to a pinned root.
 func TestForged(t *testing.T) {
 	evil := keys()["other-rsa"].(*rsa.PrivateKey)
 	jwk := claims{"kty": "RSA", "n": base64.RawURLEncoding.EncodeToString(evil.N.Bytes()), "e": "AQAB"}
