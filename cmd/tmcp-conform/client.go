@@ -21,7 +21,8 @@ func clientCommand() *cobra.Command {
 		Long: "Hosts a server for each case and starts the client with its URL. The verdict goes by\n" +
 			"what the client sends, by its exit code, and by what it prints as the tool's answer.\n\n" + client.Contract,
 		Example: "  tmcp-conform client -- ./my-client\n" +
-			"  tmcp-conform client --profile identity --json report.json -- ./connect.sh",
+			"  tmcp-conform client --profile identity --json report.json -- ./connect.sh\n" +
+			"  tmcp-conform client --profile attested,mutual -- ./connect.sh",
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.ArgsLenAtDash() < 0 && len(args) > 0 {
@@ -87,6 +88,9 @@ func (f *runFlags) runClient(cmd *cobra.Command, subject *client.Subject) error 
 		return &exitError{exitUnreachable, missing.Reason}
 	case err != nil:
 		return &exitError{exitHarness, fmt.Sprintf("running the cases: %v", err)}
+	}
+	if why := f.noTrust(rep); why != "" {
+		return &exitError{exitUnreachable, why}
 	}
 	return f.conclude(rep, report.NewDocument(rep, report.Options{Role: conformance.RoleClient, Baseline: base, Replay: f.replay(conformance.RoleClient)}), base)
 }

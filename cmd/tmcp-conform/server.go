@@ -55,7 +55,9 @@ func serverCommand() *cobra.Command {
 		Use:   "server URL | server -- CMD [ARG…]",
 		Short: "Test a server, over Streamable HTTP (URL) or stdio (command)",
 		Example: "  tmcp-conform server http://127.0.0.1:3000/mcp --profile core\n" +
-			"  tmcp-conform server --json report.json -- npx -y @modelcontextprotocol/server-everything",
+			"  tmcp-conform server --json report.json -- npx -y @modelcontextprotocol/server-everything\n" +
+			"  tmcp-conform server http://127.0.0.1:8443/mcp --profile attested --simulator\n" +
+			"  tmcp-conform server http://127.0.0.1:8443/mcp --profile attested,mutual --simulator --client-key suite.key",
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			obs := &conformance.Observations{Validator: schemaValidator()}
@@ -232,7 +234,7 @@ next:
 				why = r.Reason
 			}
 		}
-		if p == string(conformance.ProfileIdentity) {
+		if p == string(conformance.ProfileIdentity) && len(rep.Results) > 0 && rep.Results[0].Case.Role == conformance.RoleServer {
 			why = "it does not offer org.trustedmcp/trust in any era"
 		}
 		return fmt.Sprintf("profile %s: nothing of it could be tried on %s: %s", p, rep.Target, why)

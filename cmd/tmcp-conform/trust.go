@@ -26,8 +26,8 @@ type trustFlags struct {
 
 func (f *trustFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.BoolVar(&f.simulated, "tee-sim", false, "attested: accept simulated TEEs, and no others")
-	fl.StringVar(&f.o.Policy, "policy", "", "attested: policy that the server's evidence must meet: strict (default), simulated (default with --tee-sim), or a file of rules")
+	fl.BoolVar(&f.simulated, "simulator", false, "attested: accept simulated TEEs, and no others")
+	fl.StringVar(&f.o.Policy, "policy", "", "attested: policy that the server's evidence must meet: strict (default), simulated (default with --simulator), or a file of rules")
 	fl.StringArrayVar(&f.o.Collateral, "collateral", nil, "attested: file or directory with what TEE vendors say of platforms; may be repeated")
 	fl.StringArrayVar(&f.o.CoRIMs, "corim", nil, "attested: file with signed reference values for the server's code; may be repeated")
 	fl.StringArrayVar(&f.o.Keys, "corim-key", nil, "attested: file with a public key (PEM) that may sign reference values; may be repeated")
@@ -43,7 +43,7 @@ func (f *trustFlags) load(cmd *cobra.Command, profiles []string) error {
 	given := f.simulated || f.o.Policy != "" || len(f.o.Collateral)+len(f.o.CoRIMs)+len(f.o.Keys)+len(f.o.Roots) > 0
 	asked := func(p conformance.Profile) bool { return slices.Contains(profiles, string(p)) }
 	if !given && (asked(conformance.ProfileAttested) || asked(conformance.ProfileMutual)) {
-		return usage("say what to accept as the server's evidence: --tee-sim for simulated TEEs, or --collateral, --corim with --corim-key, and --policy")
+		return usage("say what to accept as the server's evidence: --simulator for simulated TEEs, or --collateral, --corim with --corim-key, and --policy")
 	}
 	if asked(conformance.ProfileMutual) && f.key == "" {
 		return usage("name the suite's own key, which the server lets in, with --client-key FILE: tmcp keygen makes one and prints the thumbprint for tmcp serve --client-pin")

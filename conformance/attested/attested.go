@@ -134,7 +134,7 @@ func (p *peer) parse(object []byte) *hand.Object {
 func (p *peer) appraiser() protocol.Appraiser {
 	a := p.t.Trust().Appraiser
 	if a == nil {
-		p.t.Untestable("say what to accept as the server's evidence: --tee-sim, or --collateral, --corim and --policy")
+		p.t.Untestable("say what to accept as the server's evidence: --simulator, or --collateral, --corim and --policy")
 	}
 	return a
 }

@@ -247,7 +247,7 @@ func attestedCases() []conformance.Case {
 		})),
 		bad("verifier-hangs", "TMCP-12.3-3", "nothing is sent when the verifier does not answer", "remote-verifier", and(asking(func() *remote {
 			return &remote{bad: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }}
-		}), func(sc *scene) { sc.patience = 20 * time.Second })),
+		}), func(sc *scene) { sc.patience = 45 * time.Second })),
 		bad("verifier-foreign", "TMCP-19.6-1", "a result that another key signed is refused", "remote-verifier", asking(func() *remote { return &remote{foreign: true} })),
 		bad("verifier-refuses", "TMCP-19.6-5", "a result that does not affirm is refused", "remote-verifier", asking(func() *remote { return &remote{strict: true} })),
 	}
