@@ -274,6 +274,7 @@ func foreign(t *testing.T) protocol.Attester {
 // What the configuration digest covers: each change gives another.
 func TestConfigDigest(t *testing.T) {
 	base := gateway.ServeConfig{Command: []string{"a", "b"}, Offer: required}
+	base.Offer.Carriers = []protocol.Carrier{protocol.HTTP}
 	seen := map[string]string{hex.EncodeToString(base.ConfigDigest()): "base"}
 	for name, change := range map[string]func(*gateway.ServeConfig){
 		"arguments": func(c *gateway.ServeConfig) { c.Command = []string{"a", "c"} },
@@ -289,6 +290,27 @@ func TestConfigDigest(t *testing.T) {
 			t.Errorf("%s and %s have one digest", name, seen[d])
 		}
 		seen[d] = name
+	}
+}
+
+// Fresh evidence is a quote for each client, where all others share one.
+func TestFreshEvidence(t *testing.T) {
+	upstream, _, _ := tools(t)
+	a := machine(t, good, nil)
+	c := &counted{Attester: a.Attester}
+	a.Attester = c
+	s := serve(t, gateway.ServeConfig{Upstream: upstream, Attestation: a})
+	for _, fresh := range []bool{false, true} {
+		before := c.n.Load()
+		for range 2 {
+			cfg := gateway.ConnectConfig{Profile: protocol.ProfileAttested, Appraiser: appraiser(t, goodCode), FreshEvidence: fresh}
+			if err := try(t, over(connectTo(t, s, cfg).url)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := c.n.Load() - before; n != map[bool]int64{false: 0, true: 2}[fresh] {
+			t.Errorf("two clients, fresh evidence %v: %d quotes", fresh, n)
+		}
 	}
 }
 
