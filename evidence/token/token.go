@@ -22,6 +22,7 @@ import (
 	"github.com/trustedmcp/tmcp/evidence/ear"
 	"github.com/trustedmcp/tmcp/evidence/eat"
 	"github.com/trustedmcp/tmcp/evidence/internal/jose"
+	"github.com/trustedmcp/tmcp/evidence/internal/sig"
 )
 
 // A Kind is a kind of token.
@@ -153,6 +154,11 @@ func chain(certs, roots []*x509.Certificate, now time.Time) error {
 	o := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
 	for _, c := range roots {
 		o.Roots.AddCert(c)
+	}
+	for _, c := range certs {
+		if err := sig.CheckKey(c.PublicKey); err != nil { // verifying with a long key takes seconds
+			return fmt.Errorf("the chain's certificate %q: %w", c.Subject.CommonName, err)
+		}
 	}
 	for _, c := range certs[1:] {
 		o.Intermediates.AddCert(c)
