@@ -1,0 +1,199 @@
+package policywasm
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+
+	"github.com/trustedmcp/tmcp/policy-wasm/scan"
+)
+
+// A Call is one question to a policy.
+type Call struct {
+	Entry Entry
+	Input *Input
+	// Fuel, if below the cap, is what the time left pays for; see [FuelFor]. When it
+	// runs out the reason is [ReasonDeadline]. Zero: the cap.
+	Fuel uint64
+}
+
+// Evaluate asks the policy in a fresh instance. It always returns a result:
+// without a decision of the policy's, Failure says why it is a denial. ctx
+// counts until the evaluation starts; from then on fuel bounds it.
+func (p *Policy) Evaluate(ctx context.Context, c Call) (r *Result) {
+	done := func(*Result) {}
+	if p.caps.Observe != nil {
+		done = p.caps.Observe(p, c.Entry)
+	}
+	r = &Result{}
+	defer func() {
+		if v := recover(); v != nil {
+			*r = Result{Failure: fail(ReasonEngine, fmt.Sprint(v))}
+		}
+		r.Policy = p.Digest()
+		done(r)
+	}()
+	if f := p.evaluate(ctx, c, r); f != nil {
+		*r = Result{Failure: f, Fuel: r.Fuel, Pages: r.Pages, Log: r.Log}
+	}
+	return r
+}
+
+func (p *Policy) evaluate(ctx context.Context, c Call, r *Result) *Failure {
+	if !slices.Contains(p.meta.Entries, c.Entry) {
+		return fail(ReasonEntry, fmt.Sprintf("the policy does not answer %q", c.Entry))
+	}
+	in, err := c.Input.Bytes(p.meta.Encoding)
+	if err != nil {
+		return fail(ReasonInput, err.Error())
+	}
+	if len(in) > p.caps.Input {
+		return fail(ReasonInput, fmt.Sprintf("input of %d bytes; at most %d are allowed", len(in), p.caps.Input))
+	}
+	if err := ctx.Err(); err != nil {
+		return fail(ReasonDeadline, "before the evaluation: "+err.Error())
+	}
+	select {
+	case p.places <- struct{}{}:
+		defer func() { <-p.places }()
+	case <-ctx.Done():
+		return fail(ReasonBusy, fmt.Sprintf("all %d places were taken: %v", p.caps.Concurrent, ctx.Err()))
+	}
+	fuel := p.caps.Fuel
+	if c.Fuel > 0 {
+		fuel = min(fuel, c.Fuel)
+	}
+	var log *logBuffer
+	if p.caps.Log > 0 {
+		log = &logBuffer{limit: p.caps.Log}
+		ctx = context.WithValue(ctx, logKey{}, log)
+	}
+	out, f := p.run(ctx, c.Entry, in, fuel, r)
+	if log != nil {
+		r.Log = log.b
+	}
+	if f != nil {
+		return f
+	}
+	return p.accept(out, c.Entry, r)
+}
+
+// accept decodes the policy's output into r, and checks that it can be meant.
+func (p *Policy) accept(out []byte, e Entry, r *Result) *Failure {
+	got, err := DecodeResult(out, p.meta.Encoding, e)
+	if err != nil {
+		return fail(ReasonOutput, "result: "+err.Error())
+	}
+	if why := got.contradiction(e); why != "" {
+		return fail(ReasonContradiction, why)
+	}
+	for _, o := range got.Obligations {
+		if got.Decision == Allow && !slices.Contains(p.caps.Obligations, o.ID) {
+			return fail(ReasonObligation, "obligation "+o.ID+" is not known to the host")
+		}
+	}
+	r.Decision, r.Reasons, r.Vector, r.Obligations = got.Decision, got.Reasons, got.Vector, got.Obligations
+	return nil
+}
+
+// run gives a fresh instance the input, and returns a copy of its output.
+func (p *Policy) run(ctx context.Context, e Entry, in []byte, fuel uint64, r *Result) (out []byte, f *Failure) {
+	g, f := p.instance(ctx, fuel, p.caps.Fuel)
+	if g != nil {
+		defer func() {
+			r.Fuel, r.Pages = g.used(), g.memory.Size()/pageSize
+			g.close(ctx)
+		}()
+	}
+	if f != nil {
+		return nil, f
+	}
+	v, f := g.call(ctx, exportAllocate, uint64(len(in)))
+	if f != nil {
+		return nil, f
+	}
+	at := api.DecodeU32(v)
+	if at == 0 && g.refused() {
+		return nil, fail(ReasonMemory, "the memory's cap left no room for the input")
+	}
+	if at == 0 || !g.memory.Write(at, in) {
+		return nil, fail(ReasonAllocate, fmt.Sprintf("no room for %d bytes at %#x", len(in), at))
+	}
+	if v, f = g.call(ctx, e.export(), uint64(at), uint64(len(in))); f != nil {
+		return nil, f
+	}
+	at, n := uint32(v>>32), uint32(v)
+	if uint64(n) > uint64(p.caps.Output) {
+		return nil, fail(ReasonOversize, fmt.Sprintf("result of %d bytes; at most %d are allowed", n, p.caps.Output))
+	}
+	b, ok := g.memory.Read(at, n)
+	if !ok || n == 0 {
+		return nil, fail(ReasonOutput, fmt.Sprintf("no result: %d bytes at %#x of the memory", n, at))
+	}
+	return slices.Clone(b), nil
+}
+
+const pageSize = 64 << 10
+
+// A guest is one instance.
+type guest struct {
+	m                 api.Module
+	memory            api.Memory
+	fuel, depth, grow api.MutableGlobal
+	granted           uint64
+	cap               uint64
+}
+
+// instance makes an instance and lets it initialise itself. A guest that failed
+// to is returned too, with the failure.
+func (p *Policy) instance(ctx context.Context, fuel, limit uint64) (*guest, *Failure) {
+	m, err := p.rt.InstantiateModule(ctx, p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	if err != nil {
+		return nil, fail(ReasonTrap, "instantiating: "+err.Error())
+	}
+	mutable := func(name string) api.MutableGlobal { return m.ExportedGlobal(name).(api.MutableGlobal) }
+	g := &guest{m: m, memory: m.Memory(), fuel: mutable(scan.FuelGlobal), depth: mutable(scan.DepthGlobal), grow: mutable(scan.GrowGlobal), granted: min(fuel, 1<<62), cap: limit}
+	g.fuel.Set(g.granted)
+	if p.module.Starts() {
+		if _, f := g.call(ctx, scan.StartFunc); f != nil {
+			return g, f
+		}
+	}
+	if _, ok := p.module.Func(exportInitialize); ok {
+		if _, f := g.call(ctx, exportInitialize); f != nil {
+			return g, f
+		}
+	}
+	return g, nil
+}
+
+// call calls an export, and tells the causes of a trap apart.
+func (g *guest) call(ctx context.Context, name string, args ...uint64) (uint64, *Failure) {
+	out, err := g.m.ExportedFunction(name).Call(ctx, args...)
+	switch {
+	case err == nil && len(out) == 0:
+		return 0, nil
+	case err == nil:
+		return out[0], nil
+	case int64(g.fuel.Get()) < 0 && g.granted < g.cap:
+		return 0, fail(ReasonDeadline, fmt.Sprintf("%s: %d units of fuel fit the time left, and were used up", name, g.granted))
+	case int64(g.fuel.Get()) < 0:
+		return 0, fail(ReasonFuel, fmt.Sprintf("%s: %d units of fuel were used up", name, g.granted))
+	case api.DecodeI32(g.depth.Get()) < 0:
+		return 0, fail(ReasonDepth, name+": calls were nested too deep")
+	case g.refused():
+		return 0, fail(ReasonMemory, name+": trapped after memory was refused")
+	}
+	return 0, fail(ReasonTrap, name+": "+err.Error())
+}
+
+// refused reports whether the guest asked for memory beyond the cap.
+func (g *guest) refused() bool { return g.grow.Get() != 0 }
+
+// used is the fuel that was used.
+func (g *guest) used() uint64 { return min(g.granted-g.fuel.Get(), g.granted) }
+
+func (g *guest) close(ctx context.Context) { _ = g.m.Close(ctx) } // frees memory; there is nothing to fail

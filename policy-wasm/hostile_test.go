@@ -1,0 +1,104 @@
+package policywasm_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
+	"github.com/trustedmcp/tmcp/policy-wasm/corpus"
+)
+
+var engines = map[string]policywasm.Engine{"compiler": policywasm.Compiler, "interpreter": policywasm.Interpreter}
+
+func caps(e policywasm.Engine) policywasm.Caps {
+	c := policywasm.Defaults()
+	c.Engine = e
+	return c
+}
+
+func input(t testing.TB, doc string) *policywasm.Input {
+	t.Helper()
+	in, err := policywasm.NewInput([]byte(doc), 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
+
+func load(t testing.TB, module []byte, c policywasm.Caps) *policywasm.Policy {
+	t.Helper()
+	p, err := policywasm.Load(context.Background(), module, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close(context.Background()) })
+	return p
+}
+
+// outcome loads a module and asks it to appraise; it gives the failure, where
+// it was met, and the fuel used.
+func outcome(t testing.TB, module []byte, c policywasm.Caps, in *policywasm.Input) (f *policywasm.Failure, loaded bool, fuel uint64) {
+	t.Helper()
+	p, err := policywasm.Load(context.Background(), module, c)
+	if err != nil {
+		if !errors.As(err, &f) {
+			t.Fatalf("error of another type: %v", err)
+		}
+		return f, false, 0
+	}
+	defer p.Close(context.Background())
+	r := p.Evaluate(context.Background(), policywasm.Call{Entry: policywasm.Appraise, Input: in})
+	if r.Failure != nil && (r.Decision != policywasm.Deny || r.Reasons != nil || r.Vector != nil || r.Obligations != nil) {
+		t.Errorf("a failure that left something of the policy's result: %+v", r)
+	}
+	return r.Failure, true, r.Fuel
+}
+
+// Each hostile module is survived, with the reason that it has to have, the same
+// one and the same fuel in both engines.
+func TestHostile(t *testing.T) {
+	cases := corpus.Cases()
+	if len(cases) < 40 {
+		t.Errorf("%d hostile modules only", len(cases))
+	}
+	names := map[string]bool{}
+	in := input(t, `{"debug":false}`)
+	for _, c := range cases {
+		if names[c.Name] || c.Why == "" {
+			t.Errorf("case %q stands twice, or says nothing", c.Name)
+		}
+		names[c.Name] = true
+		t.Run(c.Name, func(t *testing.T) {
+			module := c.Module()
+			fuels := map[uint64]bool{}
+			for name, e := range engines {
+				cp := caps(e)
+				if e == policywasm.Interpreter {
+					cp.Fuel /= 20 // it is slow; the reason must not depend on it
+				}
+				started := time.Now()
+				f, loaded, fuel := outcome(t, module, cp, in)
+				if f == nil {
+					t.Fatalf("%s: there is a decision; %s is due (%s)", name, c.Want, c.Why)
+				}
+				if f.Reason != c.Want || loaded == c.Load {
+					t.Errorf("%s: %v (loaded: %v); %s is due (loaded: %v)", name, f, loaded, c.Want, !c.Load)
+				}
+				if f.Detail == "" || len(f.Detail) > 256 {
+					t.Errorf("%s: detail %q", name, f.Detail)
+				}
+				if d := time.Since(started); d > 3*time.Second {
+					t.Errorf("%s: took %v", name, d)
+				}
+				if c.Want != policywasm.ReasonFuel { // which uses up what there is
+					fuels[fuel] = true
+				}
+			}
+			if len(fuels) > 1 {
+				t.Errorf("engines used different fuel: %v", fuels)
+			}
+		})
+	}
+}

@@ -1,0 +1,263 @@
+package scan
+
+// A body is a function's code and where it must be rewritten.
+type body struct {
+	code, end int // from behind the locals to before the last end, in bytes of the module
+	groups    int // of locals
+	groupsAt  int // where the first group begins
+	locals    int // with parameters
+	result    byte
+	weight    int64 // of what is in no loop
+	sites     []site
+	scratch   bool // a local is needed
+}
+
+// A site is a place where Instrument writes something else, or more.
+type site struct {
+	at   int // where the instruction begins
+	next int // behind it
+	kind siteKind
+	n    int64 // weight of a loop, label of a return
+}
+
+type siteKind byte
+
+const (
+	siteLoop   siteKind = iota // charge behind it
+	siteReturn                 // becomes br n
+	siteBulk                   // charge the length, which is on the stack, before it
+	siteGrow                   // charge the pages, and note a refusal
+)
+
+// noResult is the block type without a result.
+const noResult = 0x40
+
+// A frame is an open block.
+type frame struct {
+	op   byte
+	loop int // the innermost loop, as an index of sites, or -1
+}
+
+// counts are what the cost of compiling depends on.
+type counts struct{ blocks, loops, nesting, targets int }
+
+func (m *Module) code(r *reader) {
+	if len(m.Imports)+len(m.bodies) >= len(m.funcs) {
+		r.fail(Invalid, "more functions have code than are declared")
+		return
+	}
+	size := r.u32()
+	if size < 0 || size > r.left() {
+		r.fail(Invalid, "function of %d bytes, %d are left", uint32(size), r.left())
+		return
+	}
+	if size > m.limits.Body {
+		r.fail(Limit, "function of %d bytes; at most %d are allowed", size, m.limits.Body)
+		return
+	}
+	sectionEnd, at := r.end, r.pos
+	r.end = r.pos + size
+	typ := m.types[m.funcs[len(m.Imports)+len(m.bodies)]]
+	b := body{result: noResult}
+	if len(typ.Results) == 1 {
+		b.result = byte(typ.Results[0])
+	}
+	m.locals(r, &b, len(typ.Params))
+	var c counts
+	m.instructions(r, &b, &c)
+	if r.ok() && r.left() != 0 {
+		r.fail(Invalid, "%d bytes behind the end of a function", r.left())
+	}
+	if r.ok() {
+		n := cost(b.locals, size, c)
+		m.Cost += n
+		if r.pos = at; n > m.limits.Cost {
+			r.fail(Limit, "function that costs %d to compile; at most %d are allowed", n, m.limits.Cost)
+		} else if m.Cost > m.limits.TotalCost {
+			r.fail(Limit, "a module that costs more than %d to compile", m.limits.TotalCost)
+		}
+	}
+	m.bodies = append(m.bodies, b)
+	r.pos, r.end = r.end, sectionEnd
+}
+
+// cost estimates what compiling takes. The terms are those that measured
+// compile times of 13 hostile shapes follow; 250,000 is below a tenth of a
+// second. Divisions come last, and all factors are bounded by their limits
+// times 128 KiB, so nothing overflows.
+func cost(locals, size int, c counts) int {
+	return locals*c.blocks + c.nesting*c.blocks/24 + c.targets*c.targets/512 +
+		c.blocks*c.blocks/40 + c.loops*c.loops/5 + size/16
+}
+
+func (m *Module) locals(r *reader, b *body, params int) {
+	b.locals = params
+	b.groups = r.count("groups of locals", m.limits.Locals)
+	b.groupsAt = r.pos
+	for i := 0; i < b.groups && r.ok(); i++ {
+		n := r.u32()
+		if n < 0 || n > m.limits.Locals-b.locals {
+			r.fail(Limit, "more than %d locals", m.limits.Locals)
+			return
+		}
+		b.locals += n
+		if t := m.valueType(r); t == F32 || t == F64 {
+			m.Floats = true
+		}
+	}
+	b.weight = int64(b.locals)
+	b.code = r.pos
+}
+
+// instructions reads a function's code up to the end of its body.
+func (m *Module) instructions(r *reader, b *body, c *counts) {
+	var frames []frame // the function itself is not among them
+	loop := -1
+	for r.ok() {
+		at := r.pos
+		op := r.byte()
+		weight := int64(1)
+		switch op {
+		case opUnreachable, opNop, opDrop, opSelect:
+		case opBlock, opLoop, opIf:
+			if t := r.byte(); r.ok() && t != noResult && !ValueType(t).valid() {
+				r.fail(Profile, "block of type %#x; blocks have no parameters and at most one result", t)
+			}
+			frames = append(frames, frame{op: op, loop: loop})
+			c.blocks++
+			if op == opLoop {
+				c.loops++
+				b.sites = append(b.sites, site{at: at, next: r.pos, kind: siteLoop})
+				loop = len(b.sites) - 1
+			}
+			if c.nesting = max(c.nesting, len(frames)); c.nesting > m.limits.Nesting {
+				r.fail(Limit, "blocks nested deeper than %d", m.limits.Nesting)
+			}
+		case opElse:
+			if len(frames) == 0 || frames[len(frames)-1].op != opIf {
+				r.fail(Invalid, "else without if")
+				return
+			}
+			frames[len(frames)-1].op = opElse
+		case opEnd:
+			if len(frames) == 0 {
+				b.end = at
+				return
+			}
+			loop = frames[len(frames)-1].loop
+			frames = frames[:len(frames)-1]
+		case opBr, opBrIf:
+			r.index("label", len(frames)+1)
+		case opBrTable:
+			n := r.count("targets", m.limits.Targets-min(c.targets, m.limits.Targets))
+			for i := 0; i <= n && r.ok(); i++ { // and the default
+				r.index("label", len(frames)+1)
+			}
+			c.targets += n + 1
+			c.blocks++
+		case opReturn:
+			b.sites = append(b.sites, site{at: at, next: r.pos, kind: siteReturn, n: int64(len(frames))})
+		case opCall:
+			weight = weightCall
+			if f := r.index("function", len(m.funcs)); f < len(m.Imports) {
+				weight = weightHost
+			}
+		case opCallIndirect:
+			weight = weightIndirect
+			r.index("type", len(m.types))
+			if !m.table {
+				r.fail(Invalid, "call_indirect without a table")
+			}
+			r.index("table", 1)
+		case opLocalGet, opLocalSet, opLocalTee:
+			r.index("local", b.locals)
+		case opGlobalGet, opGlobalSet:
+			r.index("global", m.globals)
+		case opMemorySize, opMemoryGrow:
+			r.index("memory", 1)
+			if op == opMemoryGrow {
+				weight = weightGrow
+				b.scratch = true
+				b.sites = append(b.sites, site{at: at, next: r.pos, kind: siteGrow})
+			}
+		case opI32Const:
+			r.skipInt(32)
+		case opI64Const:
+			r.skipInt(64)
+		case opF32Const:
+			r.bytes(4)
+			m.Floats = true
+		case opF64Const:
+			r.bytes(8)
+			m.Floats = true
+		case opPrefix:
+			weight = m.prefixed(r, b, at)
+		default:
+			weight = m.plain(r, op)
+		}
+		if loop >= 0 {
+			b.sites[loop].n += weight
+		} else {
+			b.weight += weight
+		}
+	}
+}
+
+// plain reads instructions of one byte, and loads and stores.
+func (m *Module) plain(r *reader, op byte) (weight int64) {
+	switch {
+	case op >= opLoadFirst && op <= opStoreLast:
+		if align := r.u32(); r.ok() && (align < 0 || align > 3) {
+			r.fail(Profile, "alignment of 2^%d, or another memory", uint32(align))
+		}
+		r.uint(32)
+		if op == 0x2a || op == 0x2b || op == 0x38 || op == 0x39 {
+			m.Floats = true
+		}
+		return weightMemory
+	case op >= opNumericFirst && op <= opNumericLast:
+		switch {
+		case op >= 0x6d && op <= 0x70, op >= 0x7f && op <= 0x82: // div and rem
+			weight = weightDivide
+		case op >= 0x8b && op <= 0xa6: // f32 and f64
+			weight, m.Floats = weightFloat, true
+		case op >= 0x5b && op <= 0x66, op >= 0xa8 && op <= 0xab, op >= 0xae && op <= 0xbf:
+			weight, m.Floats = weightFloat, true
+		default:
+			weight = 1
+		}
+		return weight
+	}
+	if r.ok() {
+		r.pos--
+		r.fail(Profile, "opcode %#x", op)
+	}
+	return 0
+}
+
+// prefixed reads instructions that begin with 0xfc.
+func (m *Module) prefixed(r *reader, b *body, at int) (weight int64) {
+	switch op := r.uint(32); {
+	case !r.ok():
+	case op <= 7: // saturating truncation
+		m.Floats = true
+		return weightFloat
+	case op == 8: // memory.init
+		r.index("data segment", max(m.data, 0))
+		r.index("memory", 1)
+	case op == 9: // data.drop
+		r.index("data segment", max(m.data, 0))
+		return 1
+	case op == 10: // memory.copy
+		r.index("memory", 1)
+		r.index("memory", 1)
+	case op == 11: // memory.fill
+		r.index("memory", 1)
+	default:
+		r.pos = at
+		r.fail(Profile, "opcode 0xfc %d", op)
+	}
+	b.scratch = true
+	b.sites = append(b.sites, site{at: at, next: r.pos, kind: siteBulk})
+	return weightBulk
+}

@@ -1,0 +1,200 @@
+package scan
+
+// Names of what [Module.Instrument] exports. All globals are mutable; fuel is
+// an i64, the others are i32.
+const (
+	FuelGlobal  = reserved + "fuel"  // left; the host sets it before each call. Negative: it ran out
+	DepthGlobal = reserved + "depth" // calls that may still be nested. Negative: too deep
+	GrowGlobal  = reserved + "grow"  // 1: memory.grow was refused
+	StartFunc   = reserved + "start" // the start function, for the host to call
+)
+
+// Instrument returns the module with its code counting fuel and the depth of
+// calls, and trapping when either ends. Custom sections are left out, the start
+// function is exported in place of being started, and the memory's maximum is
+// that of the limits.
+//
+// Fuel is charged on entering a function and on each round of a loop, for all
+// instructions that may run before the next charge: an upper bound, the same in
+// every engine.
+func (m *Module) Instrument() []byte {
+	out := append([]byte{}, "\x00asm\x01\x00\x00\x00"...)
+	for _, id := range []int{secType, secImport, secFunction, secTable} {
+		out = m.copySection(out, id)
+	}
+	mem := append(appendUint([]byte{1, 1}, uint64(m.Pages)), appendUint(nil, uint64(m.max))...)
+	out = appendSection(out, secMemory, mem)
+	out = appendSection(out, secGlobal, m.newGlobals())
+	out = appendSection(out, secExport, m.newExports())
+	out = m.copySection(out, secElement)
+	out = m.copySection(out, secDataCount)
+	if m.sections[secCode].present {
+		out = appendSection(out, secCode, m.newCode())
+	}
+	return m.copySection(out, secData)
+}
+
+// Stripped returns the module as it is, without custom sections. An engine that
+// validates it before the instrumented one does is a second guard against what
+// this package may have overlooked.
+func (m *Module) Stripped() []byte {
+	out := append([]byte{}, "\x00asm\x01\x00\x00\x00"...)
+	for _, id := range []int{secType, secImport, secFunction, secTable, secMemory, secGlobal, secExport, secStart, secElement, secDataCount, secCode, secData} {
+		out = m.copySection(out, id)
+	}
+	return out
+}
+
+func (m *Module) copySection(out []byte, id int) []byte {
+	s := m.sections[id]
+	if !s.present {
+		return out
+	}
+	return appendSection(out, byte(id), m.file[s.start:s.end])
+}
+
+func appendSection(out []byte, id byte, payload []byte) []byte {
+	return append(appendUint(append(out, id), uint64(len(payload))), payload...)
+}
+
+// vector is a section's items with more behind them.
+func (m *Module) vector(id, more int) []byte {
+	s := m.sections[id]
+	return append(appendUint(nil, uint64(s.items+more)), m.file[s.content:s.end]...)
+}
+
+func (m *Module) newGlobals() []byte {
+	b := m.vector(secGlobal, 3)
+	b = append(b, byte(I64), 1, opI64Const, 0, opEnd)
+	b = append(b, byte(I32), 1, opI32Const)
+	b = append(appendInt(b, int64(m.limits.Depth)), opEnd)
+	return append(b, byte(I32), 1, opI32Const, 0, opEnd)
+}
+
+// Indexes of the new globals.
+func (m *Module) fuel() uint64  { return uint64(m.globals) }
+func (m *Module) depth() uint64 { return uint64(m.globals) + 1 }
+func (m *Module) grown() uint64 { return uint64(m.globals) + 2 }
+
+func (m *Module) newExports() []byte {
+	more := 3
+	if m.Starts() {
+		more++
+	}
+	b := m.vector(secExport, more)
+	add := func(name string, kind Kind, index uint64) {
+		b = append(appendUint(b, uint64(len(name))), name...)
+		b = appendUint(append(b, byte(kind)), index)
+	}
+	add(FuelGlobal, KindGlobal, m.fuel())
+	add(DepthGlobal, KindGlobal, m.depth())
+	add(GrowGlobal, KindGlobal, m.grown())
+	if m.Starts() {
+		add(StartFunc, KindFunc, uint64(m.start))
+	}
+	return b
+}
+
+func (m *Module) newCode() []byte {
+	out := appendUint(nil, uint64(len(m.bodies)))
+	var buf []byte
+	for i := range m.bodies {
+		buf = m.newBody(buf[:0], &m.bodies[i])
+		out = append(appendUint(out, uint64(len(buf))), buf...)
+	}
+	return out
+}
+
+// newBody writes
+//
+//	locals [scratch]
+//	charge, descend
+//	block result
+//	  the code; return as br to this block
+//	end
+//	ascend
+//	end
+//
+// The block stands where the function's own label stood, so that labels keep
+// their numbers.
+func (m *Module) newBody(out []byte, b *body) []byte {
+	groups := b.groups
+	if b.scratch {
+		groups++
+	}
+	out = append(appendUint(out, uint64(groups)), m.file[b.groupsAt:b.code]...)
+	if b.scratch {
+		out = append(out, 1, byte(I32))
+	}
+	out = m.charge(out, b.weight)
+	out = m.step(out, opI32Sub)
+	out = global(out, opGlobalGet, m.depth())
+	out = append(out, opI32Const, 0, opI32LtS)
+	out = trapIf(out)
+	out = append(out, opBlock, b.result)
+	at := b.code
+	for _, s := range b.sites {
+		out = append(out, m.file[at:s.at]...)
+		ins := m.file[s.at:s.next]
+		switch at = s.next; s.kind {
+		case siteLoop:
+			out = m.charge(append(out, ins...), s.n)
+		case siteReturn:
+			out = appendUint(append(out, opBr), uint64(s.n))
+		case siteBulk:
+			out = m.chargeTop(out, b, opI64ShrU, bulkShift)
+			out = append(out, ins...)
+		case siteGrow:
+			out = m.chargeTop(out, b, opI64Shl, growShift)
+			out = m.noteRefusal(append(out, ins...), b)
+		}
+	}
+	out = append(out, m.file[at:b.end]...)
+	out = append(out, opEnd)
+	out = m.step(out, opI32Add)
+	return append(out, opEnd)
+}
+
+func global(out []byte, op byte, index uint64) []byte { return appendUint(append(out, op), index) }
+
+func trapIf(out []byte) []byte { return append(out, opIf, noResult, opUnreachable, opEnd) }
+
+// step adds 1 to the depth left, or takes it away.
+func (m *Module) step(out []byte, op byte) []byte {
+	out = global(out, opGlobalGet, m.depth())
+	return global(append(out, opI32Const, 1, op), opGlobalSet, m.depth())
+}
+
+// charge takes weight units of fuel.
+func (m *Module) charge(out []byte, weight int64) []byte {
+	out = global(out, opGlobalGet, m.fuel())
+	out = appendInt(append(out, opI64Const), weight)
+	return m.settle(out)
+}
+
+// settle has fuel and charge on the stack.
+func (m *Module) settle(out []byte) []byte {
+	out = global(append(out, opI64Sub), opGlobalSet, m.fuel())
+	out = global(out, opGlobalGet, m.fuel())
+	return trapIf(append(out, opI64Const, 0, opI64LtS))
+}
+
+// chargeTop charges for the i32 on top of the stack, shifted, and leaves it
+// there.
+func (m *Module) chargeTop(out []byte, b *body, shift byte, by int64) []byte {
+	scratch := uint64(b.locals)
+	out = appendUint(append(out, opLocalSet), scratch)
+	out = global(out, opGlobalGet, m.fuel())
+	out = appendUint(append(out, opLocalGet), scratch)
+	out = append(out, opI64ExtendU, opI64Const)
+	out = m.settle(append(appendInt(out, by), shift))
+	return appendUint(append(out, opLocalGet), scratch)
+}
+
+// noteRefusal remembers that memory.grow, whose result is on the stack, failed.
+func (m *Module) noteRefusal(out []byte, b *body) []byte {
+	out = appendUint(append(out, opLocalTee), uint64(b.locals))
+	out = append(out, opI32Const, 0x7f, opI32Eq, opIf, noResult, opI32Const, 1)
+	out = append(global(out, opGlobalSet, m.grown()), opEnd)
+	return appendUint(append(out, opLocalGet), uint64(b.locals))
+}

@@ -1,0 +1,119 @@
+package scan_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/tetratelabs/wazero"
+
+	"github.com/trustedmcp/tmcp/policy-wasm/corpus"
+	"github.com/trustedmcp/tmcp/policy-wasm/scan"
+)
+
+func compiles(t testing.TB, b []byte) error {
+	ctx := context.Background()
+	rt := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter())
+	defer rt.Close(ctx)
+	_, err := rt.CompileModule(ctx, b)
+	return err
+}
+
+func TestGoodGuests(t *testing.T) {
+	for name, g := range map[string]corpus.Guest{"allow": {}, "debug": corpus.Debug()} {
+		t.Run(name, func(t *testing.T) {
+			b := g.Module()
+			m, err := scan.Scan(b, scan.Defaults())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := compiles(t, m.Stripped()); err != nil {
+				t.Error("stripped:", err)
+			}
+			if err := compiles(t, m.Instrument()); err != nil {
+				t.Error("instrumented:", err)
+			}
+			if !bytes.Equal(m.Instrument(), m.Instrument()) {
+				t.Error("instrumenting twice gives two modules")
+			}
+			if _, err := scan.Scan(m.Stripped(), scan.Defaults()); err != nil {
+				t.Error("stripped, again:", err)
+			}
+			// The host's names are reserved, so what was instrumented is not taken again.
+			var e *scan.Error
+			if _, err := scan.Scan(m.Instrument(), scan.Defaults()); !errors.As(err, &e) || e.Reason != scan.Export {
+				t.Errorf("instrumented, again: %v", err)
+			}
+		})
+	}
+}
+
+// Each prefix of a good module is refused, or has all it needs; no byte changed
+// makes the scanner panic, or lets a module through that becomes valid by being
+// instrumented.
+func TestPrefixesAndFlips(t *testing.T) {
+	b := corpus.Debug().Module()
+	for n := range b {
+		if m, err := scan.Scan(b[:n:n], scan.Defaults()); err == nil && compiles(t, m.Stripped()) != nil {
+			t.Errorf("the first %d bytes are taken", n)
+		}
+	}
+	for i := range b {
+		c := bytes.Clone(b)
+		c[i] ^= 1 << (i % 8)
+		noNewValidity(t, c)
+	}
+}
+
+func noNewValidity(t testing.TB, b []byte) {
+	m, err := scan.Scan(b, scan.Defaults())
+	if err != nil {
+		var e *scan.Error
+		if !errors.As(err, &e) || e.Offset < 0 || e.Offset > len(b) || e.Detail == "" {
+			t.Fatalf("error without a place or rule: %#v", err)
+		}
+		return
+	}
+	stripped, instrumented := compiles(t, m.Stripped()), compiles(t, m.Instrument())
+	if stripped != nil && instrumented == nil {
+		t.Fatalf("%x is invalid (%v), and valid once instrumented", b, stripped)
+	}
+	if stripped == nil && instrumented != nil {
+		t.Fatalf("%x is valid, and invalid once instrumented: %v", b, instrumented)
+	}
+}
+
+func seeds(f *testing.F) {
+	f.Add(corpus.Guest{}.Module())
+	f.Add(corpus.Debug().Module())
+	for _, c := range corpus.Cases() {
+		if b := c.Module(); len(b) < 4096 {
+			f.Add(b)
+		}
+	}
+}
+
+func FuzzScan(f *testing.F) {
+	seeds(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := scan.Scan(b, scan.Defaults())
+		if err != nil {
+			return
+		}
+		if len(m.Instrument()) > 64*len(b)+4096 {
+			t.Errorf("%d bytes became %d", len(b), len(m.Instrument()))
+		}
+	})
+}
+
+// FuzzNoNewValidity: what is invalid must not become valid by being
+// instrumented, and the other way round.
+func FuzzNoNewValidity(f *testing.F) {
+	seeds(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) <= 8192 {
+			noNewValidity(t, b)
+		}
+	})
+}
