@@ -37,8 +37,8 @@ func mutualCases() []conformance.Case {
 	}
 	return []conformance.Case{
 		good("call", "TMCP-8.7-9", "the client shows a key object and proves that it holds its key", "The server demands one. The first message of each context must carry a proof by the attested key, over the context and both key digests.", nil, proven),
-		good("key-object", "TMCP-12.4-1", "the client's key object verifies, with its evidence", "Verifies the client's key object as a server must: its identity, settings, role and evidence.", nil, whoCalled),
-		good("by-value-first", "TMCP-8.7-5", "a server that does not know the digest is shown the object by value", "The suite's server forgets the client's object once; the client must seal afresh by value.", forgetful, func(t *T, r *result) {
+		good("key-object", "TMCP-18.2-1", "the client's key object verifies, with its evidence", "Verifies the client's key object as a server must: its identity, settings, role and evidence.", nil, whoCalled),
+		good("by-value-first", "TMCP-8.7-11", "a server that does not know the digest is shown the object by value", "The suite's server forgets the client's object once; the client must seal afresh by value.", forgetful, func(t *T, r *result) {
 			if n := r.count("tools/call"); n < 1 {
 				t.Violate("the call was not sealed again")
 			}
