@@ -318,7 +318,7 @@ func TestFreshEvidence(t *testing.T) {
 func TestPreferredDoesNotLowerADemand(t *testing.T) {
 	cfg := gateway.ConnectConfig{URL: "http://127.0.0.1:1/mcp", Anchor: protocol.Pin(identity(t, "urn:x").Thumbprint()),
 		Offer: protocol.Offer{Mode: protocol.ModePreferred}, Profile: protocol.ProfileAttested, Appraiser: appraiser(t, goodCode)}
-	err := gateway.Connect(t.Context(), cfg, "127.0.0.1:0", func(string) { t.Error("it serves") })
+	err := refusedAtStart(t, cfg)
 	if err == nil || !strings.Contains(err.Error(), "required") {
 		t.Errorf("got %v", err)
 	}
@@ -465,6 +465,7 @@ func TestAttestedTLS(t *testing.T) {
 func refusedAtStart(t *testing.T, c gateway.ConnectConfig) error {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	return gateway.Connect(ctx, c, "127.0.0.1:0", func(string) { cancel() })
 }
 
@@ -648,7 +649,9 @@ func TestPassport(t *testing.T) {
 	upstream, _, _ := tools(t)
 	b := machine(t, evil, nil)
 	b.Attester = ask.Passport(b.Attester, time.Now)
-	err = gateway.Serve(t.Context(), gateway.ServeConfig{Listen: "127.0.0.1:0", Upstream: upstream, Attestation: b, Offer: required}, func(gateway.Serving) { t.Error("it serves") })
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	err = gateway.Serve(ctx, gateway.ServeConfig{Listen: "127.0.0.1:0", Upstream: upstream, Attestation: b, Offer: required}, func(gateway.Serving) { cancel() })
 	if err == nil || !strings.Contains(err.Error(), string(protocol.CannotAttest)) {
 		t.Errorf("got %v, want %s", err, protocol.CannotAttest)
 	}
