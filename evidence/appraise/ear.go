@@ -97,7 +97,7 @@ func (r *Result) vector(d *Device) (v ear.Vector) {
 	}
 
 	switch {
-	case failed("debug", "policy-debug", "policy-config"):
+	case failed("debug", "policy-debug", "policy-migration", "policy-config"):
 		v[ear.Configuration] = ear.UnsupportableConfig
 	case c.Debug:
 		v[ear.Configuration] = ear.UnsafeConfig

@@ -275,3 +275,39 @@ func TestSilence(t *testing.T) {
 		t.Errorf("%d bytes were written: %.300q", said.Len(), said.Bytes())
 	}
 }
+
+// Who starts a TEE may give it a migration agent of his own, which reads all of its
+// memory, and no measurement of the code shows that.
+func TestMigrationAgents(t *testing.T) {
+	all := func(c *appraise.Config) { c.Verifiers = verifiers.All(verifiers.Options{}) }
+	judge := func(o sim.Options, change func(*appraise.Rules)) *appraise.Result {
+		p := rules(func(r *appraise.Rules) {
+			r.TCB.Unknown = true
+			if change != nil {
+				change(r)
+			}
+		})
+		return newAppraiser(t, p, all).Evaluate(appraise.Input{CMW: attest(t, o, data), ReportData: data, Now: now})
+	}
+	allow := func(r *appraise.Rules) { r.Migration = true }
+	policy := uint64(0x30000 | 1<<18)
+	snp := sim.Options{Kind: evidence.SNP, SNP: sim.SNP{Policy: &policy}}
+	refused(t, judge(snp, nil), "policy-migration", "a migration agent")
+	accepted(t, judge(snp, allow))
+	td := sim.Options{TDX: sim.TDX{TDAttributes: &[8]byte{3: 0x30}}}
+	refused(t, judge(td, nil), "policy-migration", "migratable")
+	accepted(t, judge(td, allow))
+	accepted(t, judge(sim.Options{}, nil))
+	service := [48]byte{47: 1}
+	list := func(hex string) func(*appraise.Rules) {
+		return func(r *appraise.Rules) { r.Claims = map[string][]string{"tdx.mrservicetd": {hex}} }
+	}
+	td.TDX.Version, td.TDX.Body15, td.TDX.MRSERVICETD = 5, true, service
+	refused(t, judge(td, nil), "policy-migration", "service TD")
+	refused(t, judge(td, list("00")), "policy-claim-tdx.mrservicetd", "")
+	accepted(t, judge(td, list(show(service[:]))))
+	// A quote of TDX 1.0 does not tell which service TD there is.
+	if r := judge(sim.Options{TDX: sim.TDX{TDAttributes: &[8]byte{3: 0x30}}}, list("00")); r.Verdict != appraise.Refused || len(r.Checks.Failed()) != 2 {
+		t.Error(r.Explanation())
+	}
+}

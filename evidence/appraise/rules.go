@@ -31,6 +31,12 @@ type Rules struct {
 	Development bool `json:"development,omitempty"`
 	// Debug accepts TEEs that can be read from outside.
 	Debug bool `json:"debug,omitempty"`
+	// Migration accepts TEEs that a migration agent can take elsewhere: SEV-SNP guests
+	// whose policy allows one, TDs that are migratable or have a service TD. The host
+	// chooses the agent when it starts the TEE, no measurement of the code shows it,
+	// and it can read all memory. A TD's may be listed in Claims as
+	// tdx.mrservicetd instead, where the quote tells it.
+	Migration bool `json:"migration,omitempty"`
 
 	TCB TCBRules `json:"tcb,omitzero"`
 
@@ -271,6 +277,9 @@ func (p *RulesPolicy) device(c *evidence.Checks, d *Device, f *Facts) {
 	if d.Claims.Debug {
 		add(c, name("debug"), r.Debug, "the TEE can be read from outside (debug); the policy "+allows(r.Debug))
 	}
+	if why := p.migration(d.Claims); why != "" {
+		add(c, name("migration"), r.Migration, why+": the host chose who can read this TEE's memory; the policy "+allows(r.Migration))
+	}
 	p.tcb(c, name("tcb"), d, f.Now)
 	id := hex.EncodeToString(d.Claims.Platform)
 	if len(r.DenyPlatforms) > 0 {
@@ -292,6 +301,30 @@ func (p *RulesPolicy) device(c *evidence.Checks, d *Device, f *Facts) {
 	default:
 		c.Add(name("reference-values"), evidence.Fail, "no reference values are known for this TEE; give a CoRIM, or list its measurements in the policy's claims")
 	}
+}
+
+const (
+	snpMigrationAgent = 1 << 18 // guest policy, MIGRATE_MA (AMD 56860)
+	tdMigratable      = 1 << 5  // of byte 3 of TDATTRIBUTES: bit 29, MIGRATABLE
+)
+
+// migration says why a migration agent that the policy does not list may have the
+// TEE's memory; "" when none can.
+func (p *RulesPolicy) migration(c *evidence.Claims) string {
+	if n, ok := c.Values["snp.policy"].(uint64); ok && n&snpMigrationAgent != 0 {
+		return "the guest's policy allows a migration agent"
+	}
+	service, told := c.Values["tdx.mrservicetd"].([]byte)
+	if told && p.rules.Claims["tdx.mrservicetd"] != nil {
+		return "" // compared with the claims
+	}
+	if slices.ContainsFunc(service, func(b byte) bool { return b != 0 }) {
+		return "the TD has a service TD that the policy does not list"
+	}
+	if a, ok := c.Values["tdx.tdattributes"].([]byte); ok && len(a) == 8 && a[3]&tdMigratable != 0 {
+		return "the TD is migratable"
+	}
+	return ""
 }
 
 func allows(b bool) string {
