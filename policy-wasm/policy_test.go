@@ -213,6 +213,9 @@ func TestLog(t *testing.T) {
 		{16, 0, "\n\n"},
 	} {
 		r := appraise(load(t, guest(tt.pointer, tt.n), c), input(t, `{}`))
+		if r.Fuel != 409 { // three parameters, six constants and two calls of the host
+			t.Errorf("%d units of fuel", r.Fuel)
+		}
 		if r.Decision != policywasm.Allow || string(r.Log) != tt.want {
 			t.Errorf("log(%d, %d): %v %q; want %q", tt.pointer, tt.n, r.Failure, r.Log, tt.want)
 		}

@@ -89,7 +89,18 @@ func format() []Case {
 		{"depth-reset", "the same with the depth of calls", appraise(Const(I32, 1000), 0x24, 1), true, inv},
 		{"fuel-export", "exports that global", with(func(g *Guest) { g.Exports = [][]byte{Export("g", 3, 0)} }), true, inv},
 		{"label-outside", "branches one label past the function, around the depth's counting", appraise(0x0c, 1), true, inv},
+		{"label-outside-table", "the same in a table of branches", appraise(Const(I32, 0), 0x0e, 1, 0, 1), true, inv},
 		{"local-outside", "sets a local that instrumenting adds", appraise(0x20, 2, 0x1a, 0x20, 0, 0x40, 0, 0x1a), true, inv},
+		{"table-bounds", "a table whose minimum is above its maximum", with(func(g *Guest) { g.Table = Cat(0x70, 1, 2, 1) }), true, inv},
+		{"data-count", "announces two data segments, and has one", with(func(g *Guest) { g.DataCount = U(2) }), true, inv},
+		{"data-uncounted", "uses data segments without having announced them", appraise(Const(I32, 0), Const(I32, 0), Const(I32, 0), 0xfc, 8, 0, 0), true, inv},
+		{"else-else", "an if with two else", appraise(Const(I32, 0), 0x04, Void, 0x05, 0x05, 0x0b), true, inv},
+		{"else-block", "an else in a block", appraise(0x02, Void, 0x05, 0x0b), true, inv},
+		{"end-early", "code behind the end of a function", appraise(Const(I64, 0), 0x0b, 0x01), true, inv},
+		{"indirect-no-table", "calls through a table that is not there", appraise(Const(I32, 0), 0x11, typeVoid, 0), true, inv},
+		{"const-wide", "an i32.const of 33 bits", appraise(0x41, []byte{0xff, 0xff, 0xff, 0xff, 0x0f}, 0x1a), true, inv},
+		{"call-outside", "calls a function that is not there", appraise(0x10, 99), true, inv},
+		{"type-outside", "a function of a type that is not there", with(func(g *Guest) { g.More, g.MoreTypes = [][]byte{Code()}, []byte{99} }), true, inv},
 		{"memory-bounds", "a memory whose minimum is above its maximum", with(func(g *Guest) { g.Memory = Cat(1, 2, 1) }), true, inv},
 	}
 }
@@ -107,6 +118,15 @@ func features() []Case {
 		{"block-params", "a block with parameters", appraise(Const(I32, 0), 0x02, typeAllocate, 0x0b, 0x1a), true, prof},
 		{"reference-type", "a global of functions", with(func(g *Guest) { g.Globals = [][]byte{Cat(0x70, 0, 0xd0, 0x70, 0x0b)} }), true, prof},
 		{"externref", "a table of references of the host", with(func(g *Guest) { g.Table = Cat(0x6f, 0, 1) }), true, prof},
+		{"element-passive", "a passive element segment", with(func(g *Guest) {
+			g.Table, g.Elements = Cat(0x70, 0, 1), [][]byte{Cat(1, 0, 1, 0)}
+		}), true, prof},
+		{"data-memory", "a data segment that names its memory", with(func(g *Guest) { g.Data = [][]byte{Cat(2, 0, Const(I32, 0), 0x0b, 0)} }), true, prof},
+		{"align", "an alignment that names another memory", appraise(Const(I32, 0), 0x28, 0x42, 0, 0, 0x1a), true, prof},
+		{"select-type", "select of given types", appraise(Const(I32, 0), Const(I32, 0), Const(I32, 0), 0x1c, 1, I32, 0x1a), true, prof},
+		{"constant-long", "a constant that is computed", with(func(g *Guest) {
+			g.Globals = [][]byte{Cat(I32, 0, Const(I32, 0), Const(I32, 0), 0x6a, 0x0b)}
+		}), true, prof},
 		{"ref-null", "reference instructions", appraise(0xd0, 0x70, 0x1a), true, prof},
 		{"table-grow", "table.grow by 100 million: 790 MB", with(func(g *Guest) {
 			g.Table = Cat(0x70, 0, 1)
@@ -147,7 +167,8 @@ func bombs() []Case {
 		{"globals-many", "a million globals", with(func(g *Guest) {
 			g.Globals = bytes.SplitAfter(repeat(1_000_000, I32, 0, Const(I32, 0), 0x0b), []byte{0x0b})[:1_000_000]
 		}), true, lim},
-		{"body-long", "4 MB of straight code", one(Code(repeat(4<<20, 0x01))), true, lim},
+		{"body-long", "200 KB of straight code", one(Code(repeat(200_000, 0x01))), true, lim},
+		{"nesting-deep", "1025 nested blocks", one(Code(repeat(1025, 0x02, Void), repeat(1025, 0x0b))), true, lim},
 		{"nesting", "40,000 nested blocks: 40 s and more to compile", one(Code(repeat(40_000, 0x02, Void), repeat(40_000, 0x0b))), true, lim},
 		{"br-table", "a br_table of 100,000 targets", one(Code(Const(I32, 0), 0x0e, U(100_000), make([]byte, 100_001))), true, lim},
 		{"br-tables", "many of the largest br_table allowed", one(Code(repeat(20, Const(I32, 0), 0x0e, U(4000), make([]byte, 4001)))), true, lim},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/tetratelabs/wazero"
@@ -46,6 +47,30 @@ func TestGoodGuests(t *testing.T) {
 				t.Errorf("instrumented, again: %v", err)
 			}
 		})
+	}
+}
+
+// The scanner itself refuses what it is there to refuse: the engine must not be
+// the one that does, which validates the module as it came too.
+func TestHostile(t *testing.T) {
+	mine := []string{scan.Invalid, scan.Profile, scan.Limit, scan.Import, scan.Memory}
+	also := []string{"export-twice", "export-reserved", "signature-start"}
+	n := 0
+	for _, c := range corpus.Cases() {
+		if !c.Load || !slices.Contains(mine, c.Want) && !slices.Contains(also, c.Name) || c.Name == "operand-types" {
+			continue
+		}
+		n++
+		b := c.Module()
+		var e *scan.Error
+		if _, err := scan.Scan(b, scan.Defaults()); !errors.As(err, &e) || e.Reason != c.Want {
+			t.Errorf("%s: %v; %s is due: %s", c.Name, err, c.Want, c.Why)
+		} else if e.Offset > len(b) || e.Detail == "" {
+			t.Errorf("%s: no place or rule: %v", c.Name, err)
+		}
+	}
+	if n < 60 {
+		t.Errorf("%d modules only", n)
 	}
 }
 
