@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/trustedmcp/tmcp/protocol"
 )
@@ -71,7 +72,7 @@ func (x *exchange) attemptFrames(link *link, call **protocol.Call) (*answer, err
 	*call = c
 	var body io.Reader = bytes.NewReader(frame)
 	if x.more != nil {
-		body = &chunkWriter{call: c, src: x.more, out: frame}
+		body = &chunkWriter{call: c, src: x.more, out: frame, peer: link.client.Peer(), clock: x.rt.clock}
 	}
 	req, err := http.NewRequestWithContext(x.ctx, http.MethodPost, x.ep.url.String(), body)
 	if err != nil {
@@ -107,11 +108,13 @@ func (x *exchange) attemptFrames(link *link, call **protocol.Call) (*answer, err
 // chunkWriter is the outer body of a streamed request: its frames, made as they
 // are read.
 type chunkWriter struct {
-	call *protocol.Call
-	src  io.ReadCloser
-	out  []byte
-	buf  []byte
-	end  bool
+	call  *protocol.Call
+	src   io.ReadCloser
+	out   []byte
+	buf   []byte
+	end   bool
+	peer  *protocol.Peer
+	clock func() time.Time
 }
 
 func (c *chunkWriter) Read(p []byte) (int, error) {
@@ -125,6 +128,11 @@ func (c *chunkWriter) Read(p []byte) (int, error) {
 		n, err := c.src.Read(c.buf)
 		if err != nil && err != io.EOF {
 			return 0, err // without its final frame the request is truncated, and refused
+		}
+		// TMCP-12.3-4: A client MUST NOT seal to a peer beyond the end of the attestation result that
+		// it relies on.
+		if c.peer.Appraisal() != nil && !c.clock().Before(c.peer.Expires()) {
+			return 0, protocol.Errorf(protocol.KeyObjectExpired, "what was found of the peer's evidence ended at %s, while the body was sent", c.peer.Expires().UTC().Format(time.RFC3339))
 		}
 		c.end = err == io.EOF
 		if c.out, err = c.call.SealNext(nil, protocol.Content{Kind: protocol.KindData, Body: c.buf[:n]}, c.end); err != nil {
