@@ -9,12 +9,14 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/trustedmcp/tmcp/evidence/x509ev"
@@ -190,7 +192,9 @@ func (t modeHint) RoundTrip(req *http.Request) (*http.Response, error) {
 	case err == nil:
 	case t.mode == attestedtls.ModeExporter && strings.Contains(err.Error(), "does not attest itself"):
 		err = fmt.Errorf("%w; for a server with evidence in its certificate say --tls-mode certificate", err)
-	case t.mode == attestedtls.ModeCertificate && strings.Contains(err.Error(), "remote error: tls"):
+	case t.mode == attestedtls.ModeCertificate && (strings.Contains(err.Error(), "remote error: tls") ||
+		// The end of the connection may be seen before the alert that tells why.
+		errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF)):
 		err = fmt.Errorf("%w; for a server that attests itself after the handshake say --tls-mode exporter", err)
 	}
 	return resp, err
