@@ -255,6 +255,8 @@ func keyObjectVectors() []vector {
 			o.claims[cCMW], o.claims[cAttKey], o.claims[cFresh], o.att, o.claims[cTrust] = nil, nil, nil, nil, "identity"
 		})},
 		{name: "claims-identity", req: "TMCP-5.4-12", title: "evidence in a key object that claims profile identity", hole: "profile", make: keyObject(with(cTrust, "identity"))},
+		{name: "profile-unknown", req: "TMCP-12.2-1", title: "a key object of a profile that nobody knows, where attested is demanded", hole: "profile", make: keyObject(with(cTrust, "attested-and-more"))},
+		{name: "not-acceptable", req: "TMCP-12.3-1", title: "bound and genuine evidence of a TEE that is open to debugging", hole: "debug-in-key-object", reason: refused, make: keyObject(func(o *object) { o.tee.Debug = true })},
 		{name: "one-signature", req: "TMCP-5.4-12", title: "an attested key that did not sign", hole: "form", make: keyObject(func(o *object) { o.att = nil })},
 		{name: "signed-by-another-key", req: "TMCP-5.4-7", title: "a second signature by another key than the attested one", hole: "key-signature", reason: "signature-invalid", make: keyObject(func(o *object) { o.att = edKey("another attested key") })},
 		{name: "identity-of-another", req: "TMCP-5.4-8", title: "good evidence, in a key object of a key that is not pinned", hole: "pin", reason: "identity-mismatch", make: keyObject(func(o *object) {

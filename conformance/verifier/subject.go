@@ -109,6 +109,9 @@ func (s *Subject) ask(ctx context.Context, log *wire.Log, req Request, limit tim
 			a.Answer = &Answer{ID: req.ID, Outcome: NotImplemented}
 			return a, nil
 		}
+		if errors.Is(err, errEnded) {
+			err = fmt.Errorf("%w (exit code %d)", err, code)
+		}
 		a.seq = log.Add(wire.Received, "stderr", []byte(tail))
 		if tail != "" {
 			err = fmt.Errorf("%w (standard error: %q)", err, tail)
@@ -218,13 +221,14 @@ func (p *process) ended() bool {
 	}
 }
 
+var errEnded = errors.New("it ended without an answer, or wrote a line of more than 4 MiB")
+
 func (p *process) exchange(ctx context.Context, line []byte) ([]byte, error) {
 	go func() { _, _ = p.stdin.Write(append(line, '\n')) }() // a shim that does not read it answers nothing; close ends this
 	select {
 	case out, ok := <-p.lines:
 		if !ok {
-			<-p.done
-			return nil, fmt.Errorf("it ended without an answer (exit code %d)", p.cmd.ProcessState.ExitCode())
+			return nil, errEnded
 		}
 		return out, nil
 	case <-ctx.Done():

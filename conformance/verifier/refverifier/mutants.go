@@ -42,6 +42,7 @@ var holes = map[string]string{
 	"crl-validity":          `^(root|pck)-crl: `,
 	"debug":                 `^(policy-)?debug: `,
 	"debug-and-revocation":  `^(policy-)?debug: |^revocation: `,
+	"debug-in-key-object":   `evidence-refused: debug: `,
 	"epoch":                 `is of epoch`,
 	"evaluation":            `evaluation`,
 	"form":                  `^trust: key-object-invalid`,
@@ -196,7 +197,7 @@ func Mutants() []Mutant {
 				}
 			}
 			return a
-		}, "checks"),
+		}, "checks-not-made"),
 		Mutant{Flaw: &Flaw{Name: "has a clock of its own", Read: func(r *verifier.Request) {
 			if r.Op == verifier.OpEvidence {
 				r.Time = sim.Epoch.Add(12 * time.Hour).Unix()
