@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,12 +76,31 @@ func (cfg *ConnectConfig) roundTripper() (http.RoundTripper, func(), error) {
 		OuterEra: cfg.OuterEra, Pad: cfg.Pad, Fresh: cfg.Fresh,
 		Profile: cfg.Profile, Appraiser: cfg.Appraiser, MaxEvidenceAge: cfg.MaxEvidenceAge, FreshEvidence: cfg.FreshEvidence, ClientKey: holder,
 		Limits:  transport.Limits{MaxMessage: cfg.MaxMessage},
-		Observe: observer(cfg.Logger),
+		Observe: refusals(cfg.Logger),
 	})
 	if err != nil {
 		return nil, nil, err
 	}
 	return rt, base.CloseIdleConnections, nil
+}
+
+// aboutServer are reasons why a server as such is not talked to.
+var aboutServer = []protocol.Reason{
+	protocol.EvidenceRefused, protocol.EvidenceStale, protocol.IdentityMismatch, protocol.ProfileTooWeak,
+	protocol.NoOverlap, protocol.TrustMissing, protocol.SettingsMismatch,
+}
+
+// refusals is an observer that warns when the server is refused: clients often
+// tell people no more than that they could not connect.
+func refusals(log *slog.Logger) func(transport.Event) {
+	others := observer(log)
+	return func(e transport.Event) {
+		if e.Kind == transport.EventRefused && e.Err != nil && slices.Contains(aboutServer, e.Err.Reason) {
+			log.Warn("the server is refused", "reason", string(e.Err.Reason), "detail", e.Err.Detail)
+			return
+		}
+		others(e)
+	}
 }
 
 // Connect serves a plain MCP endpoint on address for clients on this machine,
