@@ -18,6 +18,8 @@ import (
 	"github.com/trustedmcp/tmcp/conformance"
 	"github.com/trustedmcp/tmcp/conformance/client/refclient"
 	"github.com/trustedmcp/tmcp/conformance/reference"
+	"github.com/trustedmcp/tmcp/conformance/verifier"
+	"github.com/trustedmcp/tmcp/conformance/verifier/refverifier"
 )
 
 func TestMain(m *testing.M) {
@@ -25,6 +27,7 @@ func TestMain(m *testing.M) {
 		"tmcp-conform": func() { os.Exit(Main()) },
 		"reference":    func() { referenceServer(os.Args[1:]) },
 		"refclient":    func() { os.Exit(refclient.Process(os.Args[1:])) },
+		"shim":         func() { verifierShim(os.Args[1:]) },
 		"interrupted":  func() { os.Exit(interrupted(os.Args[1:])) },
 	})
 }
@@ -44,6 +47,48 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 	})
+}
+
+// verifierShim is the shim of the reference verifier, or of the mutant that its
+// argument names.
+func verifierShim(args []string) {
+	var flaw *refverifier.Flaw
+	if len(args) > 0 {
+		flaw = &refverifier.Flaw{}
+		for _, m := range refverifier.Mutants() {
+			if m.Flaw.Name == args[0] {
+				flaw = m.Flaw
+			}
+		}
+		if args[0] == "has CMWs only" {
+			flaw.Write = func(r *verifier.Request, a *verifier.Answer) *verifier.Answer {
+				if r.Op != verifier.OpCMW {
+					return nil
+				}
+				return a
+			}
+		}
+	}
+	in := bufio.NewScanner(os.Stdin)
+	in.Buffer(nil, 1<<20)
+	for verify := refverifier.New(flaw); in.Scan(); {
+		r, err := verifier.ParseRequest(in.Bytes())
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
+		}
+		a := verify(r)
+		if a == nil {
+			os.Exit(verifier.ExitNotImplemented)
+		}
+		a.ID = r.ID
+		line, err := a.Encode()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
+		}
+		fmt.Printf("%s\n", line)
+	}
 }
 
 // referenceServer is a stdio server with the fault that its argument names,
