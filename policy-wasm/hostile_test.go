@@ -3,6 +3,8 @@ package policywasm_test
 import (
 	"context"
 	"errors"
+	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -100,5 +102,56 @@ func TestHostile(t *testing.T) {
 				t.Errorf("engines used different fuel: %v", fuels)
 			}
 		})
+	}
+}
+
+// Rounds of hostile modules, with good ones between them and beside them, leave
+// no memory and no goroutine behind, and change no decision.
+func TestEndures(t *testing.T) {
+	const rounds = 4
+	c := caps(policywasm.Auto)
+	c.Fuel = 10_000_000
+	yes := input(t, `{"debug":false}`)
+	var modules [][]byte
+	var want []string
+	for _, k := range corpus.Cases() {
+		if b := k.Module(); len(b) < 64<<10 {
+			modules, want = append(modules, b), append(want, k.Want)
+		}
+	}
+	good := load(t, corpus.Debug().Module(), c)
+	round := func() {
+		var wg sync.WaitGroup
+		for w := range 4 {
+			wg.Go(func() {
+				for i := w; i < len(modules); i += 4 {
+					if f, _, _ := outcome(t, modules[i], c, yes); f == nil || f.Reason != want[i] {
+						t.Errorf("module %d: %v; %s is due", i, f, want[i])
+					}
+					if r := appraise(good, yes); r.Decision != policywasm.Allow {
+						t.Errorf("good one, beside module %d: %v", i, r.Failure)
+					}
+				}
+			})
+		}
+		wg.Wait()
+	}
+	heap := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	round() // what is made once
+	before, running := heap(), runtime.NumGoroutine()
+	for range rounds {
+		round()
+	}
+	if after := heap(); after > before+4<<20 {
+		t.Errorf("%d bytes of heap, then %d", before, after)
+	}
+	if n := runtime.NumGoroutine(); n > running {
+		t.Errorf("%d goroutines, then %d", running, n)
 	}
 }

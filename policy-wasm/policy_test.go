@@ -138,7 +138,7 @@ func TestTime(t *testing.T) {
 	if r.Failure == nil || r.Failure.Reason != policywasm.ReasonDeadline || r.Fuel != 1_000_000 {
 		t.Errorf("cut to the time left: %+v", r)
 	}
-	if d := time.Since(started); d > 60*time.Millisecond {
+	if d := time.Since(started); d > 500*time.Millisecond {
 		t.Errorf("fuel for 10 ms took %v", d)
 	}
 	call.Fuel = 1 << 63 // above the cap is the cap

@@ -119,7 +119,7 @@ func features() []Case {
 		{"reference-type", "a global of functions", with(func(g *Guest) { g.Globals = [][]byte{Cat(0x70, 0, 0xd0, 0x70, 0x0b)} }), true, prof},
 		{"externref", "a table of references of the host", with(func(g *Guest) { g.Table = Cat(0x6f, 0, 1) }), true, prof},
 		{"element-passive", "a passive element segment", with(func(g *Guest) {
-			g.Table, g.Elements = Cat(0x70, 0, 1), [][]byte{Cat(1, 0, 1, 0)}
+			g.Table, g.Elements = Cat(0x70, 0, 1), [][]byte{Cat(1, Const(I32, 0), 0x0b, 1, 0)}
 		}), true, prof},
 		{"data-memory", "a data segment that names its memory", with(func(g *Guest) { g.Data = [][]byte{Cat(2, 0, Const(I32, 0), 0x0b, 0)} }), true, prof},
 		{"align", "an alignment that names another memory", appraise(Const(I32, 0), 0x28, 0x42, 0, 0, 0x1a), true, prof},
