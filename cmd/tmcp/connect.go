@@ -33,9 +33,14 @@ stdin and stdout; from here to the server every message is sealed.
 The server must prove that it is --identity (default: URL) with a key that is
 pinned (--pin) or certified (--ca, --system-ca). If it can't, or if anything on
 the path alters the exchange, the client gets an error that names the reason, and
-nothing of its calls leaves this machine in the clear.`,
+nothing of its calls leaves this machine in the clear.
+
+With --profile attested the server must prove which code it is too. Say which is
+accepted by reference values (--corim), a policy (--policy) or a verifier.`,
 		Example: `  tmcp connect https://mcp.example.com/mcp --pin THUMBPRINT
-  tmcp connect --stdio https://mcp.example.com/mcp --pin THUMBPRINT     # as the command in a client's config`,
+  tmcp connect --stdio https://mcp.example.com/mcp --pin THUMBPRINT     # as the command in a client's config
+  tmcp connect https://mcp.example.com/mcp --pin THUMBPRINT --profile attested --collateral collateral.json --corim app.corim --corim-key release.pub
+  tmcp connect http://127.0.0.1:8443/mcp --pin THUMBPRINT --profile attested --simulator`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usagef("tmcp connect takes one URL, found %d arguments", len(args))

@@ -19,8 +19,9 @@ import (
 )
 
 var (
-	fence = regexp.MustCompile("(?ms)^```([a-z]*)\n(.*?)^```$")
-	rules = regexp.MustCompile("(?ms)^```json\n(\\{\n  \"name\".*?)^```$")
+	fence        = regexp.MustCompile("(?ms)^```([a-z]*)\n(.*?)^```$")
+	substitution = regexp.MustCompile(`\$\([^)]*\)`)
+	rules        = regexp.MustCompile("(?ms)^```json\n(\\{\n  \"name\".*?)^```$")
 )
 
 // Commands that the documentation shows have the flags and arguments that they
@@ -78,11 +79,16 @@ func words(line string) []string {
 	return all
 }
 
-func parses(args []string) error {
+// commands is the program without its surroundings.
+func commands() *cobra.Command {
 	root := &cobra.Command{Use: "tmcp"}
 	root.AddCommand(keygenCommand(), inspectCommand(), serveCommand(), connectCommand(), demoCommand(),
 		attestCommand(), evidenceCommand(), corimCommand(), measureCommand(), collateralCommand(), verifierCommand())
-	cmd, rest, err := root.Find(args)
+	return root
+}
+
+func parses(args []string) error {
+	cmd, rest, err := commands().Find(args)
 	if err == nil {
 		err = cmd.ParseFlags(rest)
 	}
@@ -90,6 +96,35 @@ func parses(args []string) error {
 		err = cmd.Args(cmd, cmd.Flags().Args())
 	}
 	return err
+}
+
+// So have the examples in the help.
+func TestHelpExamples(t *testing.T) {
+	seen := 0
+	var visit func(*cobra.Command)
+	visit = func(c *cobra.Command) {
+		text := substitution.ReplaceAllString(strings.ReplaceAll(c.Example, "\\\n", " "), "X")
+		for line := range strings.Lines(text) {
+			line = strings.TrimSpace(line)
+			for _, end := range []string{" # ", " > ", " | "} {
+				line, _, _ = strings.Cut(line, end)
+			}
+			if !strings.HasPrefix(line, "tmcp ") {
+				continue
+			}
+			seen++
+			if err := parses(words(line)[1:]); err != nil {
+				t.Errorf("%s --help: %s\n%v", c.CommandPath(), line, err)
+			}
+		}
+		for _, sub := range c.Commands() {
+			visit(sub)
+		}
+	}
+	visit(commands())
+	if seen < 10 {
+		t.Errorf("found %d examples only", seen)
+	}
 }
 
 // Policies that docs/attestation.md shows are policies. That for TDX accepts the

@@ -32,10 +32,15 @@ HTTP endpoint.
 
 Clients reach it with tmcp connect, or with any implementation of the extension
 org.trustedmcp/trust. Clients without it are refused, and are told why, unless
---mode preferred lets them in unsealed.`,
+--mode preferred lets them in unsealed.
+
+With --profile attested it proves which code it is too, by the TEE that it runs in;
+with --profile mutual its clients must do the same.`,
 		Example: `  tmcp keygen --out server.key
   tmcp serve --listen 127.0.0.1:8443 --identity-key server.key -- npx -y @modelcontextprotocol/server-everything
-  tmcp serve --listen :8443 --identity https://mcp.example.com/mcp --identity-key server.key --upstream http://127.0.0.1:8080/mcp`,
+  tmcp serve --listen :8443 --identity https://mcp.example.com/mcp --identity-key server.key --upstream http://127.0.0.1:8080/mcp
+  tmcp serve --profile attested --identity-key server.key -- npx -y @modelcontextprotocol/server-everything
+  tmcp serve --profile mutual --tee sim --client-pin THUMBPRINT --identity-key server.key -- npx -y @modelcontextprotocol/server-everything`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if dash := cmd.ArgsLenAtDash(); dash != 0 && len(args) > 0 {
 				return usagef("found %q; write the server's command after --, as in: tmcp serve -- CMD…", args[0])
