@@ -200,7 +200,6 @@ func evidenceVectors() []vector {
 		vector{name: "all-checks", req: "TMCP-18.6-9", title: "TDX: a debug TD on a revoked platform: both are told", twin: "tdx", hole: "debug-and-revocation", look: tellsTwo, make: of(evidence.TDX, func(s *scene) {
 			s.tdx.Debug, s.col.Revoked = true, revokedPCK()
 		})},
-		vector{name: "simulated", req: "TMCP-18.8-4", title: "what is simulated is called so", make: of(evidence.TDX), look: labelled},
 		vector{name: "time-given", req: "TMCP-19.1-4", title: "TDX: in 2031, with collateral of then: the time given is the only one", make: of(evidence.TDX, func(s *scene) {
 			s.col.Issued = time.Date(2031, 2, 3, 0, 0, 0, 0, time.UTC)
 			s.req.Time = s.col.Issued.Unix() + 3600

@@ -3,6 +3,7 @@ package verifier
 import (
 	"encoding/base64"
 	"encoding/hex"
+	"slices"
 	"strings"
 
 	"github.com/trustedmcp/tmcp/conformance"
@@ -13,6 +14,10 @@ import (
 func specVectors() []vector {
 	var out []vector
 	for _, v := range spec.Group("key-object") {
+		req := binding(v.Requirements)
+		if req == "" {
+			continue // it is a client's matter only
+		}
 		var in struct {
 			Object   spec.Hex   `json:"key_object"`
 			Identity string     `json:"identity"`
@@ -29,9 +34,8 @@ func specVectors() []vector {
 			Expires int64  `json:"expires"`
 			ToolSet string `json:"tool_set"`
 		}
-		v := v
 		name := strings.TrimPrefix(v.ID, "key-object/")
-		x := vector{name: "key-object-" + name, req: v.Requirements[0], title: "key object: " + strings.TrimSuffix(v.Note, "."), reason: v.Reason, make: func() Request {
+		x := vector{name: "key-object-" + name, req: req, title: "key object: " + strings.TrimSuffix(v.Note, "."), reason: v.Reason, make: func() Request {
 			var out any
 			if v.Valid {
 				out = &res
@@ -72,4 +76,14 @@ func positive(name string) string {
 		return "attested"
 	}
 	return "plain"
+}
+
+// binding is the first of some requirements that binds verifiers, or "".
+func binding(ids []string) string {
+	for _, id := range ids {
+		if slices.Contains(requirements()[id].Roles, "verifier") {
+			return id
+		}
+	}
+	return ""
 }
