@@ -25,6 +25,8 @@ import (
 	"github.com/trustedmcp/tmcp/transport/attestedtls"
 )
 
+const defaultEvidenceAge = 2 * time.Hour
+
 // trustFlags are those of serve and connect that are about attestation: what
 // this side proves, and what it demands of the other.
 type trustFlags struct {
@@ -61,7 +63,7 @@ func (f *trustFlags) add(cmd *cobra.Command, other string) {
 	fl.StringVar(&f.passportFrom, "passport-from", "", "URL of a verifier that appraises our own evidence; its result is shown in place of the evidence")
 	fl.StringArrayVar(&f.passports, "passport", nil, "KIND=FILE[,ISSUER]: accept attestation results of that kind (ear, intel-trust-authority, azure-maa, google-confidential-space, nvidia-nras, aicc) signed with the keys in FILE (JWKS or PEM); ISSUER is its name (iss; of an ear default \""+defaultIssuer+"\"); may be repeated")
 	fl.BoolVar(&f.simulator, "simulator", false, "accept simulated TEEs of the "+other+", and no others: for development; --tee sim says so too")
-	fl.DurationVar(&f.maxAge, "evidence-age", 2*time.Hour, "how old the "+other+"'s evidence may be")
+	fl.DurationVar(&f.maxAge, "evidence-age", defaultEvidenceAge, "how old the "+other+"'s evidence may be")
 }
 
 // Flags that say something only where evidence is made or judged. A policy that is
@@ -162,6 +164,9 @@ func (f *trustFlags) hint(keys bool) string {
 	}
 	if f.passportFrom != "" {
 		s += " --passport ear=FILE"
+	}
+	if !f.is(protocol.ProfileIdentity) && f.interval > defaultEvidenceAge-15*time.Minute { // they'd refuse it as stale
+		s += fmt.Sprintf(" --evidence-age %v", f.interval+time.Hour)
 	}
 	switch {
 	case f.is(protocol.ProfileIdentity):
