@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"runtime/debug"
@@ -20,6 +21,10 @@ import (
 	"github.com/trustedmcp/tmcp/conformance/reference"
 	"github.com/trustedmcp/tmcp/conformance/verifier"
 	"github.com/trustedmcp/tmcp/conformance/verifier/refverifier"
+	"github.com/trustedmcp/tmcp/evidence/sim"
+	"github.com/trustedmcp/tmcp/gateway/appraisal"
+	"github.com/trustedmcp/tmcp/gateway/keyfile"
+	"github.com/trustedmcp/tmcp/protocol"
 )
 
 func TestMain(m *testing.M) {
@@ -44,9 +49,37 @@ func TestScripts(t *testing.T) {
 			go func() { _ = srv.Serve(l) }()
 			e.Defer(func() { _ = srv.Close() })
 			e.Setenv("URL", "http://"+l.Addr().String())
-			return nil
+			return mutualServer(e)
 		},
 	})
+}
+
+// mutualServer starts a server in a simulated TEE that lets suite.key in.
+func mutualServer(e *testscript.Env) error {
+	key, err := keyfile.Generate("")
+	if err != nil {
+		return err
+	}
+	if err := keyfile.Save(e.WorkDir+"/suite.key", key); err != nil {
+		return err
+	}
+	pin, err := protocol.PublicKeyThumbprint(key.Public())
+	if err != nil {
+		return err
+	}
+	judge, err := appraisal.Load(appraisal.Options{Simulator: true, Now: time.Now()})
+	if err != nil {
+		return err
+	}
+	inner := reference.New()
+	h, err := reference.NewAttested("http://127.0.0.1/mcp", inner, "", false, &reference.Attested{World: sim.Default(), TEE: sim.Options{Now: time.Now}, Clients: judge, ClientPin: pin})
+	if err != nil {
+		return err
+	}
+	srv := httptest.NewServer(h)
+	e.Defer(func() { srv.Close(); inner.Close() })
+	e.Setenv("MUTUAL", srv.URL+"/mcp")
+	return nil
 }
 
 // verifierShim is the shim of the reference verifier, or of the mutant that its

@@ -14,6 +14,7 @@ type Flaw struct {
 
 	NoInitialized     bool // leaves notifications/initialized out
 	NoTrust           bool // ignores the trust variables
+	NoDemands         bool // ignores those about attestation
 	NoStreams         bool // knows no event streams
 	StopsAtResponse   bool // reads no further than to the response
 	EventsAreMessages bool // takes an event without data for a message

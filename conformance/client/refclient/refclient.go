@@ -144,7 +144,7 @@ func (r *run) trust(adjust func(*transport.ClientConfig)) error {
 
 // attested reads what the environment says of attestation.
 func (r *run) attested(cfg *transport.ClientConfig) error {
-	if r.env["TMCP_PROFILE"] != "" {
+	if r.env["TMCP_PROFILE"] != "" && !r.flaw.NoDemands {
 		if err := r.judge(cfg); err != nil {
 			return err
 		}
@@ -436,6 +436,9 @@ func Process(args []string) int {
 		}
 		if flaw == nil && args[0] == "knows nothing of trust" {
 			flaw = &Flaw{Name: args[0], NoTrust: true}
+		}
+		if flaw == nil && args[0] == "ignores what it is to demand" {
+			flaw = &Flaw{Name: args[0], NoDemands: true}
 		}
 		if flaw == nil {
 			fmt.Fprintf(os.Stderr, "no flaw is named %q\n", args[0])
