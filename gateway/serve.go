@@ -89,9 +89,10 @@ func (cfg *ServeConfig) offer() protocol.Offer {
 // ConfigDigest is the digest of what decides whom the code behind the gateway
 // obeys and talks to, that evidence binds beside the measured code: SHA-256 over
 // the deterministic CBOR array of the label, the command with its arguments, the
-// upstream URL, the mode and the carriers.
+// upstream URL, the mode, the carriers, and whether the host name is rewritten. The
+// environment is not in it: measure what sets it.
 func (cfg *ServeConfig) ConfigDigest() []byte {
-	b := dcbor.AppendText(dcbor.AppendArray(nil, 5), "org.trustedmcp/trust v1 gateway configuration")
+	b := dcbor.AppendText(dcbor.AppendArray(nil, 6), "org.trustedmcp/trust v1 gateway configuration")
 	b = dcbor.AppendArray(b, len(cfg.Command))
 	for _, a := range cfg.Command {
 		b = dcbor.AppendText(b, a)
@@ -102,6 +103,7 @@ func (cfg *ServeConfig) ConfigDigest() []byte {
 	for _, c := range cfg.Offer.Carriers {
 		b = dcbor.AppendText(b, c.String())
 	}
+	b = dcbor.AppendBool(b, cfg.RewriteHost)
 	d := sha256.Sum256(b)
 	return d[:]
 }

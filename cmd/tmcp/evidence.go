@@ -15,6 +15,7 @@ import (
 
 	"github.com/trustedmcp/tmcp/evidence"
 	"github.com/trustedmcp/tmcp/evidence/appraise"
+	"github.com/trustedmcp/tmcp/gateway/appraisal"
 	"github.com/trustedmcp/tmcp/gateway/evidencefile"
 )
 
@@ -178,11 +179,11 @@ Exit code 0 says accepted, 1 refused, 2 wrong usage.`,
 			}
 			a, now, err := flags.load(cmd)
 			if err != nil {
-				return err
+				return refuseInput(cmd, asJSON, now, err)
 			}
-			pieces, err := evidencefile.Load(args, cmd.InOrStdin())
+			pieces, err := evidencefile.Load(args, cmd.InOrStdin(), flags.o.Collateral...)
 			if err != nil {
-				return fileError(err)
+				return refuseInput(cmd, asJSON, now, fileError(&appraisal.InputError{Check: "format", Err: err}))
 			}
 			for _, p := range pieces {
 				if p.Item != nil && p.Item.MediaType == evidencefile.TypeJWT {
@@ -219,6 +220,24 @@ Exit code 0 says accepted, 1 refused, 2 wrong usage.`,
 	binding.add(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
+}
+
+// refuseInput says that evidence is refused because a file does not hold what it
+// should, in the form that was asked for. Other errors it returns as they are.
+func refuseInput(cmd *cobra.Command, asJSON bool, now time.Time, err error) error {
+	var bad *appraisal.InputError
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || !errors.As(err, &bad) {
+		return err
+	}
+	if !asJSON {
+		return &exitError{exitFailure, bad}
+	}
+	rep := &report{Verdict: appraise.Refused, At: now.UTC(), Summary: bad.Error()}
+	rep.Checks.Add(bad.Check, evidence.Fail, bad.Error())
+	if err := printJSON(cmd.OutOrStdout(), rep); err != nil {
+		return err
+	}
+	return &exitError{exitFailure, errors.New("the evidence is refused")}
 }
 
 // verifyAll makes the verifications, and one report of them: accepted when all

@@ -107,3 +107,15 @@ func TestReferences(t *testing.T) {
 		t.Error("thirty years later")
 	}
 }
+
+// A manifest that names no measurement of the code vouches for no code.
+func TestReferencesThatNameNothing(t *testing.T) {
+	c, err := tee.Manifest("attributes", evidence.TDX, map[string]any{"tdx.tdattributes": []byte{0, 0, 0, 0x10, 0, 0, 0, 0}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := must(corim.Conveyed(must(c.Encode()), "x", corim.KeyID([]byte("x")), &corim.Trust{Now: now}))
+	a := newAppraiser(t, rules(func(r *appraise.Rules) { r.ReferenceValues = "required" }), func(c *appraise.Config) { c.References = appraise.CoRIM(must(acs.NewStore(v))) })
+	r := a.Evaluate(appraise.Input{CMW: attest(t, sim.Options{}, data), ReportData: data, Now: now})
+	refused(t, r, "policy-reference-values", "name no measurement of the code")
+}

@@ -278,6 +278,8 @@ func TestSilence(t *testing.T) {
 
 // Who starts a TEE may give it a migration agent of his own, which reads all of its
 // memory, and no measurement of the code shows that.
+//
+// TMCP-18.6-12: A verifier MUST refuse evidence of a TEE whose memory a migration agent, or a service TD, of the host's choice can read, unless its policy allows it.
 func TestMigrationAgents(t *testing.T) {
 	all := func(c *appraise.Config) { c.Verifiers = verifiers.All(verifiers.Options{}) }
 	judge := func(o sim.Options, change func(*appraise.Rules)) *appraise.Result {

@@ -34,6 +34,10 @@ func (m manifests) Compare(v *evidence.Verified, now time.Time) *Comparison {
 		return failed(fmt.Errorf("no environment of %s is known", v.Claims().Kind))
 	}
 	c := &Comparison{Matched: res.Subjects[0].Outcome == acs.Corroborated, Known: res.Subjects[0].Outcome != acs.Unknown}
+	if c.Matched && !identifies(&res.Subjects[0]) {
+		// A manifest that names flags, versions or a mask of zeros only is met by any code.
+		return &Comparison{Known: true, Detail: "the reference values that match name no measurement of the code: " + res.Subjects[0].Explain()}
+	}
 	var said []string
 	used := map[string]bool{}
 	for i := range res.Subjects {
@@ -62,4 +66,29 @@ func (m manifests) Compare(v *evidence.Verified, now time.Time) *Comparison {
 		c.Detail = res.Subjects[0].Explain()
 	}
 	return c
+}
+
+// Code points of the Intel profile that say which code runs.
+const (
+	mvalMRTEE    = -83
+	mvalMRSigner = -84
+)
+
+// identifies reports whether a matching reference value names code: by a digest, or
+// by registers. Raw values are of attributes and such.
+func identifies(s *acs.Subject) bool {
+	for _, ref := range s.Matches {
+		for _, m := range ref.Record.Claims {
+			v := &m.Values
+			if len(v.Digests) > 0 || len(v.Registers) > 0 {
+				return true
+			}
+			for _, f := range v.Extra {
+				if f.Code == mvalMRTEE || f.Code == mvalMRSigner {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }

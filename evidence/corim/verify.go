@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/veraison/go-cose"
+
+	"github.com/trustedmcp/tmcp/evidence/internal/sig"
 )
 
 // Profiles whose comparisons packages acs and tee know.
@@ -145,6 +147,11 @@ func accept(whole, payload []byte, signer string, authority []Key, v Validity, t
 func (s *Signature) authorize(t *Trust) (pub crypto.PublicKey, authority []Key, until Validity, err error) {
 	deny := func(format string, args ...any) error {
 		return fmt.Errorf("%w: "+format, append([]any{ErrUnauthorized}, args...)...)
+	}
+	for _, c := range s.Chain { // before one is verified with: a key of 500,000 bits takes seconds
+		if err := sig.CheckKey(c.PublicKey); err != nil {
+			return nil, nil, until, deny("%q: %w", c.Subject, err)
+		}
 	}
 	if len(s.Chain) > 0 {
 		leaf := s.Chain[0]

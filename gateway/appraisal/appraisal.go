@@ -52,6 +52,18 @@ type Options struct {
 	Stdin     io.Reader // for the file "-"
 }
 
+// An InputError is about what a file of collateral or reference values holds:
+// evidence can't be accepted with it. Check is the name of the check that fails.
+type InputError struct {
+	Check string
+	Err   error
+}
+
+func (e *InputError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *InputError) Unwrap() error { return e.Err }
+
 // Load reads the files and makes the appraiser. Errors name the file.
 func Load(o Options) (*appraise.Appraiser, error) {
 	if o.Policy == "" && o.Default == nil {
@@ -102,7 +114,7 @@ func Load(o Options) (*appraise.Appraiser, error) {
 	}
 	if len(o.Collateral) > 0 {
 		if cfg.Collateral, err = evidencefile.Collateral(o.Collateral, o.Stdin); err != nil {
-			return nil, err
+			return nil, &InputError{"collateral", err}
 		}
 	}
 	if len(o.CoRIMs) > 0 {
@@ -169,7 +181,7 @@ func manifests(o Options) (*acs.Store, error) {
 			v, err = corim.Conveyed(b, name, corim.KeyID([]byte("local file")), trust)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return nil, &InputError{"reference-values", fmt.Errorf("%s: %w", name, err)}
 		}
 		all = append(all, v)
 	}

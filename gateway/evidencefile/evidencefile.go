@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -71,8 +72,9 @@ func Read(name string, stdin io.Reader) ([]byte, error) {
 }
 
 // Load reads evidence from files. A GPU's report and its certificate chain may
-// be two files, in any order.
-func Load(names []string, stdin io.Reader) ([]Piece, error) {
+// be two files, in any order; the chain may also stand among collateral, in files
+// or directories.
+func Load(names []string, stdin io.Reader, collateral ...string) ([]Piece, error) {
 	var pieces []Piece
 	var report, chain []byte
 	var reportName, chainName string
@@ -94,6 +96,12 @@ func Load(names []string, stdin io.Reader) ([]Piece, error) {
 			pieces = append(pieces, *p)
 		}
 	}
+	if report != nil && chain == nil {
+		var err error
+		if chain, chainName, err = findChain(collateral); err != nil {
+			return nil, err
+		}
+	}
 	switch {
 	case report == nil && chain != nil:
 		return nil, fmt.Errorf("%s: %w", chainName, x509ev.ErrNoEvidence)
@@ -107,6 +115,25 @@ func Load(names []string, stdin io.Reader) ([]Piece, error) {
 		pieces = append(pieces, Piece{File: reportName, Format: "NVIDIA GPU report", Item: &evidence.Item{MediaType: evidence.TypeNVIDIA, Value: v}})
 	}
 	return pieces, nil
+}
+
+// findChain looks for a chain of certificates without evidence in it. It does not
+// read stdin, which others have read.
+func findChain(collateral []string) (chain []byte, name string, err error) {
+	files, err := expand(slices.DeleteFunc(slices.Clone(collateral), func(s string) bool { return s == "-" }))
+	if err != nil {
+		return nil, "", err
+	}
+	for _, f := range files {
+		b, err := Read(f, nil)
+		if err != nil {
+			return nil, "", err
+		}
+		if _, err := Detect(b); errors.Is(err, x509ev.ErrNoEvidence) || errors.Is(err, errCertificates) {
+			return b, f, nil
+		}
+	}
+	return nil, "", nil
 }
 
 var (
