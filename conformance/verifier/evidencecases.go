@@ -173,6 +173,21 @@ func evidenceVectors() []vector {
 	}
 	day := 24 * time.Hour
 	smt := uint64(0x20000) // SMT is not allowed
+	agent := uint64(0x70000)
+	for _, mig := range []struct {
+		name, title string
+		kind        evidence.Kind
+		change      func(*scene)
+	}{
+		{"snp-migration-agent", "SNP: a guest whose policy allows a migration agent", evidence.SNP, func(s *scene) { s.snp.Policy = &agent }},
+		{"tdx-migratable", "TDX: a TD that can be migrated", evidence.TDX, func(s *scene) { s.tdx.TDAttributes = &[8]byte{3: 0x30} }},
+		{"tdx-service-td", "TDX: a TD with a service TD", evidence.TDX, func(s *scene) {
+			s.tdx.Version, s.tdx.Body15, s.tdx.MRSERVICETD = 5, true, [48]byte{1}
+		}},
+	} {
+		add(vector{name: mig.name + "-allowed", req: "TMCP-18.6-12", title: mig.title + ", where the policy allows it", make: of(mig.kind, mig.change, func(s *scene) { s.req.Policy = policy(obj{"migration": true}) })},
+			vector{name: mig.name, req: "TMCP-18.6-12", title: mig.title, twin: mig.name + "-allowed", hole: "migration", make: of(mig.kind, mig.change)})
+	}
 	add(
 		vector{name: "tdx-v5", req: "TMCP-18.6-1", title: "TDX: a quote of version 5, with the body of TDX 1.5", make: of(evidence.TDX, func(s *scene) { s.tdx.Version, s.tdx.Body15 = 5, true })},
 		vector{name: "tdx-padded", req: "TMCP-18.6-4", title: "TDX: a quote with zeros behind it", make: of(evidence.TDX, func(s *scene) { s.tdx.Padding = 64 })},

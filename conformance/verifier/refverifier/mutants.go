@@ -51,6 +51,7 @@ var holes = map[string]string{
 	"grace":                 `policy allows \d+ days`,
 	"key-signature":         `attested signature`,
 	"match":                 `^(contradicted|no-reference-values): `,
+	"migration":             `^policy-migration`,
 	"nonce":                 `another verifier's nonce`,
 	"pin":                   `^trust: identity-mismatch`,
 	"platform-info":         `^platform-info: `,
