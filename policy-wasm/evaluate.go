@@ -191,7 +191,7 @@ func (g *guest) call(ctx context.Context, name string, args ...uint64) (uint64, 
 }
 
 // refused reports whether the guest asked for memory beyond the cap.
-func (g *guest) refused() bool { return g.grow.Get() != 0 }
+func (g *guest) refused() bool { return api.DecodeU32(g.grow.Get()) != 0 }
 
 // used is the fuel that was used.
 func (g *guest) used() uint64 { return min(g.granted-g.fuel.Get(), g.granted) }
