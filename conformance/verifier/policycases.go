@@ -33,6 +33,26 @@ func genuine(change func(*Request)) func() Request {
 // genuinePlatform is the PPID of the real machine, in hex, as the policy names it.
 const genuinePlatform = "811dca2a26b952e85bb6448b097ba4fd"
 
+// genuineSNP makes a request about a report of a real machine, under AMD's root.
+func genuineSNP(change func(*Request)) func() Request {
+	return func() Request {
+		report := must(hardware.Read("sevsnp/milan-v3-vlek.report"))
+		var milan []evidence.AMDChain
+		for _, c := range vendor.Anchors().AMD {
+			if c.Product == "Milan" {
+				milan = append(milan, c)
+			}
+		}
+		r := Request{Op: OpEvidence, Time: hardwareTime.Unix(), Type: evidence.TypeSNP, Value: report, ReportData: report[0x50:0x90],
+			Endorsements: []Item{{evidence.TypeCertificates, []byte(pemOfDER(must(hardware.Read("sevsnp/milan-v3.vlek.der"))))}},
+			Anchors:      anchors(&evidence.Anchors{AMD: milan}), Policy: policy(obj{"development": false})}
+		if change != nil {
+			change(&r)
+		}
+		return r
+	}
+}
+
 func hardwareVectors() []vector {
 	allow := func(id string) func(*Request) {
 		return func(r *Request) { r.Policy = policy(obj{"development": false, "platforms": []string{id}}) }
@@ -55,6 +75,10 @@ func hardwareVectors() []vector {
 			s.req.Policy = policy(obj{"development": false})
 			s.req.Anchors = anchors(&evidence.Anchors{Intel: vendor.Anchors().Intel})
 		})},
+		{name: "genuine-snp", req: "TMCP-18.6-1", title: "SNP: a report of a real machine, under AMD's root", make: genuineSNP(nil)},
+		{name: "genuine-snp-measurement", req: "TMCP-18.6-1", title: "SNP: a report of a real machine with a bit of its measurement flipped", twin: "genuine-snp", hole: "signature", make: genuineSNP(func(r *Request) { r.Value = flip(0x90)(r.Value) })},
+		{name: "genuine-snp-late", req: "TMCP-18.6-3", title: "SNP: a report of a real machine, after its key's certificate ended", twin: "genuine-snp", hole: "validity", make: genuineSNP(func(r *Request) { r.Time += 3 * 365 * 86400 })},
+		{name: "genuine-snp-no-key", req: "TMCP-18.6-5", title: "SNP: a report of a real machine without its key's certificate", twin: "genuine-snp", hole: "structure", make: genuineSNP(func(r *Request) { r.Endorsements = nil })},
 		{name: "platform-listed", req: "TMCP-19.4-5", title: "TDX: a real machine that the policy lists", make: genuine(allow(genuinePlatform))},
 		{name: "platform-not-listed", req: "TMCP-19.4-5", title: "TDX: a real machine, where the policy lists another", twin: "platform-listed", hole: "policy-platform", make: genuine(allow(strings.Repeat("ab", 16)))},
 		{name: "platform-denied-genuine", req: "TMCP-19.4-5", title: "TDX: a real machine that the policy denies", twin: "platform-listed", hole: "policy-platform", make: genuine(func(r *Request) {
