@@ -301,6 +301,25 @@ func TestFreshEvidence(t *testing.T) {
 	}
 }
 
+// Results say what was proven of whom, and that it was a simulation.
+func TestAttestedLabel(t *testing.T) {
+	for _, carrier := range []protocol.Carrier{protocol.Envelope, protocol.Inline} {
+		upstream, _, _ := tools(t)
+		s := serve(t, gateway.ServeConfig{Upstream: upstream, Attestation: machine(t, good, nil)})
+		session := dial(t, connectTo(t, s, gateway.ConnectConfig{Carrier: carrier, Profile: protocol.ProfileAttested, Appraiser: appraiser(t, goodCode)}).url, nil)
+		res, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "echo", Arguments: map[string]any{"text": "x"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// TMCP-18.8-4: An implementation MUST label what comes from a simulated TEE as simulated,
+		// wherever it shows a result.
+		got, _ := res.Meta[protocol.MetaStatus].(map[string]any)
+		if got["state"] != "sealed" || got["profile"] != "attested" || got["peer"] != s.url || got["simulated"] != true {
+			t.Errorf("%s: the label is %v", carrier, got)
+		}
+	}
+}
+
 // A client that demands attestation can't be one that does without it.
 func TestPreferredDoesNotLowerADemand(t *testing.T) {
 	cfg := gateway.ConnectConfig{URL: "http://127.0.0.1:1/mcp", Anchor: protocol.Pin(identity(t, "urn:x").Thumbprint()),
