@@ -86,7 +86,7 @@ func (s *Subject) ask(ctx context.Context, log *wire.Log, req Request, limit tim
 	}
 	log.Add(wire.Sent, "request", line)
 	if s.main != nil {
-		return s.call(log, &req, line)
+		return s.call(log, line)
 	}
 	if s.proc == nil || s.proc.ended() {
 		s.end()
@@ -128,7 +128,7 @@ func (s *Subject) ask(ctx context.Context, log *wire.Log, req Request, limit tim
 }
 
 // call asks a verifier in this process, over the same bytes.
-func (s *Subject) call(log *wire.Log, req *Request, line []byte) (*asked, error) {
+func (s *Subject) call(log *wire.Log, line []byte) (*asked, error) {
 	req, err := ParseRequest(line)
 	if err != nil {
 		return nil, err
