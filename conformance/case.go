@@ -27,6 +27,8 @@ const (
 	ProfileIdentity Profile = "identity" // sealed calls to an identity, without a TEE
 	ProfileAttested Profile = "attested" // … to an identity that runs in a TEE
 	ProfileMutual   Profile = "mutual"   // the server demands the same of its clients
+
+	ProfileAttestedTLS Profile = "attested-tls" // evidence in TLS, without seals
 )
 
 // Level is the strength of a requirement, in BCP 14 terms.

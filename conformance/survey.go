@@ -202,3 +202,9 @@ func Strings(v jsontext.Value) ([]string, bool) {
 	}
 	return out, true
 }
+
+// UnaskedSurvey stands for a target that nothing is asked of before its cases,
+// since they make the connections to it themselves.
+func UnaskedSurvey() *Survey {
+	return &Survey{Modern: EraInfo{Spoken: true, Version: ModernVersion}, Legacy: EraInfo{Why: "what is tried lies below MCP, and is the same in both eras"}}
+}

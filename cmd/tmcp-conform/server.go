@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,7 +37,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringSliceVar(&f.cases, "case", nil, "run this case only (may be repeated)")
 	fl.StringSliceVar(&f.requirements, "requirement", nil, "run the cases of this requirement, or of those that begin so")
-	fl.StringSliceVar(&f.profiles, "profile", nil, "run this profile: core, identity, attested, mutual (default: all; those beyond core apply where the target offers them)")
+	fl.StringSliceVar(&f.profiles, "profile", nil, "run this profile: core, identity, attested, mutual, attested-tls (default: all; those beyond core apply where the target offers them; attested-tls goes alone)")
 	fl.StringSliceVar(&f.eras, "era", nil, "run this era only: modern, legacy")
 	fl.Uint64Var(&f.seed, "seed", 1, "order of the cases")
 	fl.DurationVar(&f.step, "timeout", 10*time.Second, "longest wait for one answer")
@@ -191,9 +192,16 @@ func (f *runFlags) run(ctx context.Context, role conformance.Role, target wire.T
 			return usage("%v", err)
 		}
 	}
+	var survey *conformance.Survey
+	if slices.Contains(f.profiles, string(conformance.ProfileAttestedTLS)) {
+		if len(f.profiles) > 1 {
+			return usage("--profile attested-tls goes alone: it lies below MCP")
+		}
+		survey = conformance.UnaskedSurvey()
+	}
 	progress, clear := f.progress()
 	rep, err := conformance.Run(ctx, conformance.Config{
-		Target: target, Observed: obs, Cases: all, Select: sel, Eras: eras, Seed: f.seed,
+		Target: target, Observed: obs, Survey: survey, Cases: all, Select: sel, Eras: eras, Seed: f.seed,
 		StepTimeout: f.step, StartTimeout: f.start, CanaryTool: f.canary, Trust: f.trust.trust, Progress: progress,
 		Starting: func(waited, limit time.Duration) {
 			fmt.Fprintf(os.Stderr, "tmcp-conform: %s has not answered yet; waited %s of %s (--start-timeout)\n", target, waited.Round(time.Second), limit)

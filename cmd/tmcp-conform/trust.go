@@ -42,7 +42,7 @@ func (f *trustFlags) register(cmd *cobra.Command) {
 func (f *trustFlags) load(cmd *cobra.Command, profiles []string) error {
 	given := f.simulated || f.o.Policy != "" || len(f.o.Collateral)+len(f.o.CoRIMs)+len(f.o.Keys)+len(f.o.Roots) > 0
 	asked := func(p conformance.Profile) bool { return slices.Contains(profiles, string(p)) }
-	if !given && (asked(conformance.ProfileAttested) || asked(conformance.ProfileMutual)) {
+	if !given && (asked(conformance.ProfileAttested) || asked(conformance.ProfileMutual) || asked(conformance.ProfileAttestedTLS)) {
 		return usage("say what to accept as the server's evidence: --simulator for simulated TEEs, or --collateral, --corim with --corim-key, and --policy")
 	}
 	if asked(conformance.ProfileMutual) && f.key == "" {

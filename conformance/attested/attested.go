@@ -1,6 +1,6 @@
-// Package attested holds the cases for servers of profiles attested and mutual:
-// what a server shows of its TEE, and what it demands of its clients. Call
-// [Cases].
+// Package attested holds the cases for servers of profiles attested, mutual and
+// attested-tls: what a server shows of its TEE, and what it demands of its
+// clients. Call [Cases].
 //
 // The suite pins the identity key that the server shows, and judges its evidence
 // by the appraiser of [conformance.Trust]. To servers of profile mutual it shows
@@ -37,8 +37,8 @@ var (
 	httpOnly   = []wire.Transport{wire.TransportHTTP}
 )
 
-// Cases returns the cases of both profiles in report order.
-func Cases() []conformance.Case { return append(shown(), demanded()...) }
+// Cases returns the cases of these profiles in report order.
+func Cases() []conformance.Case { return append(append(shown(), demanded()...), inTLS()...) }
 
 // define fills in what all cases of a profile share. The requirement's text comes
 // from the ledger; an unknown id leaves it empty, which Validate refuses.

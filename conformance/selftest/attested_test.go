@@ -13,6 +13,9 @@ func TestAttestedServers(t *testing.T) {
 	if err := s.attested(t.Context(), attested.Cases(), passed, killed); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.attestedTLS(t.Context(), attested.Cases(), passed, killed); err != nil {
+		t.Fatal(err)
+	}
 	for _, p := range s.Problems {
 		t.Error(p)
 	}

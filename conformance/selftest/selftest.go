@@ -68,7 +68,7 @@ func Run(ctx context.Context) (*Summary, error) {
 	}
 	killed := map[string]bool{}
 	// The parts have nothing in common but their findings.
-	sums, errs := make([]part, 6), make([]error, 6)
+	sums, errs := make([]part, 7), make([]error, 7)
 	var wg sync.WaitGroup
 	for i := range sums {
 		sums[i] = part{passed: map[string]bool{}, killed: map[string]bool{}}
@@ -84,6 +84,8 @@ func Run(ctx context.Context) (*Summary, error) {
 				errs[i] = sums[i].attested(ctx, cases, sums[i].passed, sums[i].killed)
 			case 3:
 				errs[i] = sums[i].client(ctx, cases, sums[i].passed, sums[i].killed)
+			case 6:
+				errs[i] = sums[i].attestedTLS(ctx, cases, sums[i].passed, sums[i].killed)
 			case 5:
 				errs[i] = sums[i].verifier(ctx, cases, sums[i].passed, sums[i].killed)
 			}
