@@ -162,6 +162,9 @@ type Attestation struct {
 
 const (
 	defaultInterval = time.Hour
+	// maxLate is left of the usual patience for key objects that are made with
+	// evidence which is late.
+	maxLate = 15 * time.Minute
 	// attestPause is how long a failed attester is left alone.
 	attestPause = 5 * time.Second
 )
@@ -222,15 +225,25 @@ func (a *attestor) current(now time.Time) (*attested, error) {
 		return c, nil
 	}
 	if a.failed != nil && now.Before(a.retry) {
-		return nil, a.failed
+		return a.late(now, a.failed)
 	}
 	c, err := a.make(fresh, now)
 	if err != nil {
 		a.failed, a.retry = err, now.Add(attestPause)
-		return nil, err
+		return a.late(now, err)
 	}
 	a.cur, a.failed = c, nil
 	return c, nil
+}
+
+// late is the evidence that should have been renewed, while verifiers with the
+// usual patience still take it: a TEE, or whoever appraises for a passport, may be
+// away for a while.
+func (a *attestor) late(now time.Time, err error) (*attested, error) {
+	if c := a.cur; c != nil && a.cfg.Epoch == nil && !now.Before(c.made) && now.Sub(c.made) < 2*a.cfg.Interval-maxLate {
+		return c, nil
+	}
+	return nil, err
 }
 
 // make makes a key and evidence for it.

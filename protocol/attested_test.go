@@ -277,9 +277,13 @@ func TestAttesterFailure(t *testing.T) {
 	now := t0.Add(6 * time.Second)
 	o := object(t, s, now)
 	e.failing.Store(true)
-	now = now.Add(time.Hour)
+	late := now.Add(time.Hour + 44*time.Minute)
+	if u := must(protocol.InspectKeyObject(object(t, s, late))); !bytes.Equal(u.Evidence, must(protocol.InspectKeyObject(o)).Evidence) {
+		t.Error("evidence that is late, and not yet too old, goes on")
+	}
+	now = now.Add(2 * time.Hour)
 	if _, _, err := s.KeyObject(now); !protocol.IsReason(err, protocol.CannotAttest) {
-		t.Errorf("key object is over, and the TEE fails: %v", err)
+		t.Errorf("the evidence is too old, and the TEE fails: %v", err)
 	}
 	e.failing.Store(false)
 	object(t, s, now.Add(10*time.Second))

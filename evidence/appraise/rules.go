@@ -135,6 +135,13 @@ func ParseRules(b []byte) (*RulesPolicy, error) {
 	}
 	var r Rules
 	if err := json.Unmarshal(b, &r, json.RejectUnknownMembers(true)); err != nil {
+		var at *json.SemanticError
+		switch {
+		case errors.As(err, &at) && errors.Is(err, json.ErrUnknownName):
+			return nil, fmt.Errorf("policy: %.200q is no member of a policy", string(at.JSONPointer))
+		case errors.As(err, &at):
+			return nil, fmt.Errorf("policy: the value of %.200q is a %v that does not belong there, or out of range", string(at.JSONPointer), at.JSONKind)
+		}
 		return nil, fmt.Errorf("policy: %w", err)
 	}
 	return NewRules(r)

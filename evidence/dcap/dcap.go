@@ -293,6 +293,9 @@ func (r *run) certificates() bool {
 	err := c.signed
 	if err == nil && root == nil {
 		err = fmt.Errorf("the root %q (SHA-256 %x) is not a trusted one", c.root.Subject.CommonName, sha256.Sum256(c.root.Raw))
+		if evidence.IsSimulated(c.root) {
+			err = errors.New("the TEE is simulated, and no simulator is trusted here: simulated evidence proves nothing")
+		}
 	}
 	r.anchored, r.simulated = r.judge(pckCertificate, err), simulated
 	if r.anchored && !hit {
