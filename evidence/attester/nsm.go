@@ -40,7 +40,7 @@ func NewNSM(m Module, o Options) (*NSM, error) {
 func (n *NSM) Attest(ctx context.Context, reportData [protocol.ReportDataSize]byte) ([]byte, error) {
 	document, err := n.document(ctx, reportData)
 	if err != nil {
-		return nil, fmt.Errorf("Nitro Security Module: %w", err)
+		return nil, fmt.Errorf("the Nitro Security Module: %w", err)
 	}
 	return n.o.encode(ctx, evidence.Item{MediaType: evidence.TypeNitro, Value: document}, reportData)
 }

@@ -51,7 +51,7 @@ func Collateral(names []string, stdin io.Reader) ([]evidence.Item, error) {
 		return items, nil
 	}
 	if !pieces {
-		return nil, errors.New("Intel's certificates and CRLs are given without TCB info and QE identity")
+		return nil, errors.New("certificates and CRLs of Intel are given without TCB info and QE identity")
 	}
 	sets, err := dcap.CollateralFromFiles(intel)
 	if err != nil {

@@ -216,9 +216,7 @@ func restrict(v, like *corim.Values) corim.Values {
 		out.SVN = v.SVN
 	}
 	out.Digests = common(v.Digests, like.Digests)
-	for _, f := range like.Flags {
-		out.Flags = append(out.Flags, f) // equal to the entry's
-	}
+	out.Flags = append(out.Flags, like.Flags...) // equal to the entry's
 	if like.Raw != nil {
 		out.Raw = v.Raw
 	}

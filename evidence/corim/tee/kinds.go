@@ -246,10 +246,10 @@ func (b *builder) cca() []*environment {
 	}
 	const prefix, suffix = "cca.sw.", ".measurement"
 	for _, name := range slices.Sorted(maps.Keys(b.values)) {
-		part, ok := strings.CutPrefix(name, prefix)
-		if part, ok = strings.CutSuffix(part, suffix); !ok || !strings.HasPrefix(name, prefix) {
+		if !strings.HasPrefix(name, prefix) || !strings.HasSuffix(name, suffix) || len(name) < len(prefix)+len(suffix) {
 			continue
 		}
+		part := name[len(prefix) : len(name)-len(suffix)]
 		v, ok := take[[]byte](b, name)
 		if !ok || !b.sized(name, v, 0) {
 			continue
