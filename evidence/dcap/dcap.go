@@ -294,7 +294,7 @@ func (r *run) certificates() bool {
 	if err == nil && root == nil {
 		err = fmt.Errorf("the root %q (SHA-256 %x) is not a trusted one", c.root.Subject.CommonName, sha256.Sum256(c.root.Raw))
 		if evidence.IsSimulated(c.root) {
-			err = errors.New("the TEE is simulated, and no simulator is trusted here: simulated evidence proves nothing")
+			err = errors.New("the TEE is simulated, by a simulator that is not trusted here: simulated evidence proves nothing")
 		}
 	}
 	r.anchored, r.simulated = r.judge(pckCertificate, err), simulated
