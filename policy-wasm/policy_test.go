@@ -135,7 +135,7 @@ func TestTime(t *testing.T) {
 	call.Fuel = policywasm.FuelFor(10 * time.Millisecond)
 	started := time.Now()
 	r := p.Evaluate(context.Background(), call)
-	if r.Failure == nil || r.Failure.Reason != policywasm.ReasonDeadline || r.Fuel != 1_000_000 {
+	if r.Failure == nil || r.Failure.Reason != policywasm.ReasonDeadline || r.Fuel != 500_000 {
 		t.Errorf("cut to the time left: %+v", r)
 	}
 	if d := time.Since(started); d > 500*time.Millisecond {

@@ -173,6 +173,8 @@ func bombs() []Case {
 		{"br-table", "a br_table of 100,000 targets", one(Code(Const(I32, 0), 0x0e, U(100_000), make([]byte, 100_001))), true, lim},
 		{"br-tables", "many of the largest br_table allowed", one(Code(repeat(20, Const(I32, 0), 0x0e, U(4000), make([]byte, 4001)))), true, lim},
 		{"loops", "3000 loops with 400 locals: 15 s", one(Locals([][]byte{Group(400, I64)}, repeat(3000, 0x03, Void, 0x0b))), true, lim},
+		{"loops-nested", "300 loops in each other with 200 locals: a second for each such function", one(Locals([][]byte{Group(200, I64)},
+			repeat(300, 0x03, Void), repeat(300, 0x20, 0, 0xa7, 0x0d, 0, 0x0b))), true, lim},
 		{"ifs", "20,000 ifs: 40 s and more", one(Code(ifs(20_000))), true, lim},
 		{"ifs-many", "dear functions, many of them", many(100, Code(ifs(2_000))), true, lim},
 		{"exports-many", "100,000 exports", with(func(g *Guest) {

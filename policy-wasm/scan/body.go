@@ -38,8 +38,9 @@ type frame struct {
 	loop int // the innermost loop, as an index of sites, or -1
 }
 
-// counts are what the cost of compiling depends on.
-type counts struct{ blocks, loops, nesting, targets int }
+// counts are what the cost of compiling depends on. rounds is the sum, over all
+// loops, of how many loops each one stands in, itself included.
+type counts struct{ blocks, loops, nesting, targets, rounds int }
 
 func (m *Module) code(r *reader) {
 	if len(m.Imports)+len(m.bodies) >= len(m.funcs) {
@@ -81,13 +82,15 @@ func (m *Module) code(r *reader) {
 	r.pos, r.end = r.end, sectionEnd
 }
 
-// cost estimates what compiling takes. The terms are those that measured
-// compile times of 13 hostile shapes follow; 250,000 is below a tenth of a
-// second. Divisions come last, and all factors are bounded by their limits
-// times 128 KiB, so nothing overflows.
+// cost estimates what compiling takes. The
+// terms are those that measured compile times of hostile shapes follow; the one
+// of rounds is for loops in each other, through all of which the compiler
+// carries all locals.
 func cost(locals, size int, c counts) int {
-	return locals*c.blocks + c.nesting*c.blocks/24 + c.targets*c.targets/512 +
-		c.blocks*c.blocks/40 + c.loops*c.loops/5 + size/16
+	l, blocks, loops, targets := int64(locals), int64(c.blocks), int64(c.loops), int64(c.targets)
+	n := l*(blocks+targets) + int64(c.nesting)*blocks/24 + targets*targets/512 +
+		blocks*blocks/40 + loops*loops/5 + l*l*int64(c.rounds)/256 + int64(size)/16
+	return int(min(n, 1<<30))
 }
 
 func (m *Module) locals(r *reader, b *body, params int) {
@@ -111,8 +114,8 @@ func (m *Module) locals(r *reader, b *body, params int) {
 
 // instructions reads a function's code up to the end of its body.
 func (m *Module) instructions(r *reader, b *body, c *counts) {
-	var frames []frame // the function itself is not among them
-	loop := -1
+	var frames []frame    // the function itself is not among them
+	loop, around := -1, 0 // the innermost loop, and how many there are
 	for r.ok() {
 		at := r.pos
 		op := r.byte()
@@ -127,6 +130,11 @@ func (m *Module) instructions(r *reader, b *body, c *counts) {
 			c.blocks++
 			if op == opLoop {
 				c.loops++
+				around++
+				c.rounds += around
+				if around > m.limits.Loops {
+					r.fail(Limit, "loops nested deeper than %d", m.limits.Loops)
+				}
 				b.sites = append(b.sites, site{at: at, next: r.pos, kind: siteLoop})
 				loop = len(b.sites) - 1
 			}
@@ -144,17 +152,20 @@ func (m *Module) instructions(r *reader, b *body, c *counts) {
 				b.end = at
 				return
 			}
+			if frames[len(frames)-1].op == opLoop {
+				around--
+			}
 			loop = frames[len(frames)-1].loop
 			frames = frames[:len(frames)-1]
 		case opBr, opBrIf:
 			r.index("label", len(frames)+1)
+			c.blocks++
 		case opBrTable:
 			n := r.count("targets", m.limits.Targets-min(c.targets, m.limits.Targets))
 			for i := 0; i <= n && r.ok(); i++ { // and the default
 				r.index("label", len(frames)+1)
 			}
 			c.targets += n + 1
-			c.blocks++
 		case opReturn:
 			b.sites = append(b.sites, site{at: at, next: r.pos, kind: siteReturn, n: int64(len(frames))})
 		case opCall:

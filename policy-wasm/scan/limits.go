@@ -45,6 +45,7 @@ type Limits struct {
 	Locals    int    // of a function, with its parameters
 	Body      int    // bytes of a function
 	Nesting   int    // of blocks in a function
+	Loops     int    // nesting of loops in a function
 	Targets   int    // of all br_table in a function
 	Cost      int    // of compiling a function, see cost in body.go
 	TotalCost int    // of compiling the module
@@ -65,7 +66,7 @@ func Defaults() Limits {
 	return Limits{
 		Module: 8 << 20, Types: 4096, Params: 64, Imports: 64, Functions: 20_000,
 		Globals: 10_000, Exports: 1024, Table: 100_000, Pages: 1024, Elements: 100_000,
-		Data: 100_000, Locals: 500, Body: 128 << 10, Nesting: 1024, Targets: 4096,
+		Data: 100_000, Locals: 500, Body: 128 << 10, Nesting: 1024, Loops: 16, Targets: 4096,
 		Cost: 250_000, TotalCost: 4_000_000, Depth: 1000,
 	}
 }
