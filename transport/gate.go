@@ -45,12 +45,18 @@ func (h *handler) checkOuter(w http.ResponseWriter, r *http.Request, m *outer) b
 		writeJSON(w, http.StatusBadRequest, jsonrpc.ErrorResponse(m.ID, jsonrpc.CodeInvalidParams, "params._meta lacks "+metaCapabilities, nil))
 		return false
 	}
-	if version != "" && !slices.Contains(outerRevisions, version) {
-		data := []byte(`{"supported":` + supportedVersions + `,"requested":` + string(jsonrpc.Quote(version)) + `}`)
-		writeJSON(w, http.StatusBadRequest, jsonrpc.ErrorResponse(m.ID, jsonrpc.CodeUnsupportedVersion, "unsupported protocol version", data))
-		return false
+	return h.checkRevision(w, r, m)
+}
+
+// checkRevision refuses a revision in the header that MCP does not have.
+func (h *handler) checkRevision(w http.ResponseWriter, r *http.Request, m *outer) bool {
+	version := r.Header.Get(headerVersion)
+	if version == "" || slices.Contains(outerRevisions, version) {
+		return true
 	}
-	return true
+	data := []byte(`{"supported":` + supportedVersions + `,"requested":` + string(jsonrpc.Quote(version)) + `}`)
+	writeJSON(w, http.StatusBadRequest, jsonrpc.ErrorResponse(m.ID, jsonrpc.CodeUnsupportedVersion, "unsupported protocol version", data))
+	return false
 }
 
 var supportedVersions = `["` + strings.Join(outerRevisions, `","`) + `"]`
@@ -98,7 +104,9 @@ func (h *handler) plaintext(w http.ResponseWriter, r *http.Request, body []byte,
 	case m.Method == "initialize" && m.IsRequest():
 		h.answerInitialize(w, m)
 	case m.Method == "ping" && m.IsRequest():
-		writeJSON(w, http.StatusOK, jsonrpc.Response(m.ID, []byte(`{}`)))
+		if h.checkRevision(w, r, m) {
+			writeJSON(w, http.StatusOK, jsonrpc.Response(m.ID, []byte(`{}`)))
+		}
 	case m.Method == "tools/list" && m.IsRequest() && h.public:
 		if h.checkOuter(w, r, m) {
 			result := `{"tools":` + string(h.publicTools(r)) + `,"resultType":"complete","cacheScope":"private","ttlMs":0}`
