@@ -106,6 +106,10 @@ var logImport = scan.Func{Module: "tmcp_1", Name: "log", Type: scan.FuncType{Par
 
 // Load scans, checks and compiles a module, and has it initialise itself once.
 // Errors are of type [*Failure]. The caller closes the policy.
+//
+// Compiling does not end with ctx: what it may cost is bounded by the limits of
+// package scan. At their edge a hostile module takes some ten seconds; lower
+// Scan.TotalCost where that is too long.
 func Load(ctx context.Context, module []byte, caps Caps) (*Policy, error) {
 	caps.Concurrent = max(caps.Concurrent, 1)
 	if caps.Log > 0 {
@@ -118,6 +122,9 @@ func Load(ctx context.Context, module []byte, caps Caps) (*Policy, error) {
 	p := &Policy{module: m, caps: caps, places: make(chan struct{}, caps.Concurrent)}
 	if f := p.describe(); f != nil {
 		return nil, f
+	}
+	if err := ctx.Err(); err != nil { // compiling does not look at it
+		return nil, fail(ReasonDeadline, "before compiling: "+err.Error())
 	}
 	if f := p.compile(ctx); f != nil {
 		p.Close(ctx)

@@ -3,6 +3,7 @@ package policywasm_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -131,6 +132,10 @@ func TestTime(t *testing.T) {
 	call := policywasm.Call{Entry: policywasm.Appraise, Input: input(t, `{}`)}
 	if r := p.Evaluate(ctx, call); r.Failure == nil || r.Failure.Reason != policywasm.ReasonDeadline || r.Fuel != 0 {
 		t.Errorf("over before it began: %+v", r)
+	}
+	var f *policywasm.Failure
+	if _, err := policywasm.Load(ctx, corpus.Guest{}.Module(), caps(policywasm.Auto)); !errors.As(err, &f) || f.Reason != policywasm.ReasonDeadline {
+		t.Errorf("loaded after the end: %v", err)
 	}
 	call.Fuel = policywasm.FuelFor(10 * time.Millisecond)
 	started := time.Now()
@@ -375,6 +380,25 @@ func TestConcurrent(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+func Example() {
+	ctx := context.Background()
+	module := corpus.Debug().Module() // a file, as a rule
+	policy, err := policywasm.Load(ctx, module, policywasm.Defaults())
+	if err != nil {
+		fmt.Println(err) // the reason, and the rule that the module breaks
+		return
+	}
+	defer policy.Close(ctx)
+	in, err := policywasm.NewInput([]byte(`{"debug":true}`), 1<<20)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	r := policy.Evaluate(ctx, policywasm.Call{Entry: policywasm.Appraise, Input: in})
+	fmt.Println(r.Decision, r.Reasons[0].Text)
+	// Output: deny debugging is possible
 }
 
 func FuzzDecodeResult(f *testing.F) {
