@@ -297,6 +297,11 @@ func runs() []Case {
 		}), false, policywasm.ReasonMemory},
 		{"recursion", "calls itself for ever: 173 MB of stack", self(), false, depth},
 		{"recursion-frames", "the same with 200 locals", self(Group(200, I64)), false, depth},
+		{"recursion-operands", "the same with 12,000 operands on the stack: 230 MB", with(func(g *Guest) {
+			g.Globals = [][]byte{Cat(I32, 1, Const(I32, 0), 0x0b)}
+			g.More = [][]byte{Code(repeat(12_000, 0x23, 0, 0x28, 2, 0), 0x10, U(funcMore), repeat(12_000, 0x24, 0))}
+			g.Appraise = Code(0x10, U(funcMore), Const(I64, 0))
+		}), false, depth},
 		{"recursion-indirect", "the same through the table", with(func(g *Guest) {
 			g.Table, g.Elements = Cat(0x70, 0, 1), [][]byte{Cat(0, Const(I32, 0), 0x0b, 1, funcMore)}
 			g.More = [][]byte{Code(Const(I32, 0), 0x11, typeVoid, 0)}

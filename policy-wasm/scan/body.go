@@ -6,6 +6,7 @@ type body struct {
 	groups    int // of locals
 	groupsAt  int // where the first group begins
 	locals    int // with parameters
+	operands  int // most of them on the stack
 	result    byte
 	weight    int64 // of what is in no loop
 	sites     []site
@@ -34,8 +35,10 @@ const noResult = 0x40
 
 // A frame is an open block.
 type frame struct {
-	op   byte
-	loop int // the innermost loop, as an index of sites, or -1
+	op     byte
+	loop   int // the innermost loop, as an index of sites, or -1
+	base   int // height of the operand stack around it
+	result int // values that it leaves
 }
 
 // counts are what the cost of compiling depends on. rounds is the sum, over all
@@ -116,17 +119,34 @@ func (m *Module) locals(r *reader, b *body, params int) {
 func (m *Module) instructions(r *reader, b *body, c *counts) {
 	var frames []frame    // the function itself is not among them
 	loop, around := -1, 0 // the innermost loop, and how many there are
+	var st stack
+	defer func() { b.operands = st.most }()
 	for r.ok() {
 		at := r.pos
 		op := r.byte()
 		weight := int64(1)
 		switch op {
-		case opUnreachable, opNop, opDrop, opSelect:
+		case opUnreachable:
+			st.height = st.base
+		case opNop:
+		case opDrop:
+			st.move(-1)
+		case opSelect:
+			st.move(-2)
 		case opBlock, opLoop, opIf:
-			if t := r.byte(); r.ok() && t != noResult && !ValueType(t).valid() {
+			t := r.byte()
+			if r.ok() && t != noResult && !ValueType(t).valid() {
 				r.fail(Profile, "block of type %#x; blocks have no parameters and at most one result", t)
 			}
-			frames = append(frames, frame{op: op, loop: loop})
+			if op == opIf {
+				st.move(-1)
+			}
+			f := frame{op: op, loop: loop, base: st.base}
+			if t != noResult {
+				f.result = 1
+			}
+			st.base = st.height
+			frames = append(frames, f)
 			c.blocks++
 			if op == opLoop {
 				c.loops++
@@ -147,6 +167,7 @@ func (m *Module) instructions(r *reader, b *body, c *counts) {
 				return
 			}
 			frames[len(frames)-1].op = opElse
+			st.height = st.base
 		case opEnd:
 			if len(frames) == 0 {
 				b.end = at
@@ -155,37 +176,60 @@ func (m *Module) instructions(r *reader, b *body, c *counts) {
 			if frames[len(frames)-1].op == opLoop {
 				around--
 			}
-			loop = frames[len(frames)-1].loop
+			f := frames[len(frames)-1]
+			loop = f.loop
+			st.height, st.base = st.base, f.base
+			st.move(f.result)
 			frames = frames[:len(frames)-1]
 		case opBr, opBrIf:
 			r.index("label", len(frames)+1)
 			c.blocks++
+			if op == opBrIf {
+				st.move(-1)
+			} else {
+				st.height = st.base
+			}
 		case opBrTable:
 			n := r.count("targets", m.limits.Targets-min(c.targets, m.limits.Targets))
 			for i := 0; i <= n && r.ok(); i++ { // and the default
 				r.index("label", len(frames)+1)
 			}
 			c.targets += n + 1
+			st.height = st.base
 		case opReturn:
 			b.sites = append(b.sites, site{at: at, next: r.pos, kind: siteReturn, n: int64(len(frames))})
+			st.height = st.base
 		case opCall:
 			weight = weightCall
-			if f := r.index("function", len(m.funcs)); f < len(m.Imports) {
+			f := r.index("function", len(m.funcs))
+			if f < len(m.Imports) {
 				weight = weightHost
+			}
+			if r.ok() {
+				st.call(m.types[m.funcs[f]])
 			}
 		case opCallIndirect:
 			weight = weightIndirect
-			r.index("type", len(m.types))
+			typ := r.index("type", len(m.types))
 			if !m.table {
 				r.fail(Invalid, "call_indirect without a table")
 			}
 			r.index("table", 1)
+			st.move(-1)
+			if r.ok() {
+				st.call(m.types[typ])
+			}
 		case opLocalGet, opLocalSet, opLocalTee:
 			r.index("local", b.locals)
+			st.variable(op == opLocalGet, op == opLocalSet)
 		case opGlobalGet, opGlobalSet:
 			r.index("global", m.globals)
+			st.variable(op == opGlobalGet, op == opGlobalSet)
 		case opMemorySize, opMemoryGrow:
 			r.index("memory", 1)
+			if op == opMemorySize {
+				st.move(1)
+			}
 			if op == opMemoryGrow {
 				weight = weightGrow
 				b.scratch = true
@@ -193,18 +237,26 @@ func (m *Module) instructions(r *reader, b *body, c *counts) {
 			}
 		case opI32Const:
 			r.skipInt(32)
+			st.move(1)
 		case opI64Const:
 			r.skipInt(64)
+			st.move(1)
 		case opF32Const:
 			r.bytes(4)
+			st.move(1)
 			m.Floats = true
 		case opF64Const:
 			r.bytes(8)
+			st.move(1)
 			m.Floats = true
 		case opPrefix:
 			weight = m.prefixed(r, b, at)
+			if weight == weightBulk {
+				st.move(-3)
+			}
 		default:
 			weight = m.plain(r, op)
+			st.move(effect(op))
 		}
 		if loop >= 0 {
 			b.sites[loop].n += weight

@@ -127,7 +127,7 @@ func (m *Module) newBody(out []byte, b *body) []byte {
 		out = append(out, 1, byte(I32))
 	}
 	out = m.charge(out, b.weight)
-	out = m.step(out, opI32Sub)
+	out = m.step(out, b, opI32Sub)
 	out = global(out, opGlobalGet, m.depth())
 	out = append(out, opI32Const, 0, opI32LtS)
 	out = trapIf(out)
@@ -151,7 +151,7 @@ func (m *Module) newBody(out []byte, b *body) []byte {
 	}
 	out = append(out, m.file[at:b.end]...)
 	out = append(out, opEnd)
-	out = m.step(out, opI32Add)
+	out = m.step(out, b, opI32Add)
 	return append(out, opEnd)
 }
 
@@ -159,10 +159,11 @@ func global(out []byte, op byte, index uint64) []byte { return appendUint(append
 
 func trapIf(out []byte) []byte { return append(out, opIf, noResult, opUnreachable, opEnd) }
 
-// step adds 1 to the depth left, or takes it away.
-func (m *Module) step(out []byte, op byte) []byte {
+// step adds what a call of b counts to the depth left, or takes it away.
+func (m *Module) step(out []byte, b *body, op byte) []byte {
 	out = global(out, opGlobalGet, m.depth())
-	return global(append(out, opI32Const, 1, op), opGlobalSet, m.depth())
+	out = appendInt(append(out, opI32Const), b.calls())
+	return global(append(out, op), opGlobalSet, m.depth())
 }
 
 // charge takes weight units of fuel.
