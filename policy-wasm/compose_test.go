@@ -74,7 +74,9 @@ func TestSetMerges(t *testing.T) {
 		s := strings.Replace(corpus.AllowAnswer, `"hardware":2`, `"hardware":`+hardware, 1)
 		return load(t, corpus.Guest{Answer: strings.Replace(s, `"obligations":[]`, `"obligations":[{"id":"`+id+`","value":1}]`, 1)}.Module(), c)
 	}
-	s, err := policywasm.NewSet(policywasm.DenyOverrides, guest("0", "a"), guest("33", "b"), guest("3", "a"))
+	// Who abstains has no part in it.
+	abstains := load(t, corpus.Guest{Answer: `{"decision":"abstain","obligations":[{"id":"a","value":1}],"vector":{"hardware":96}}`}.Module(), c)
+	s, err := policywasm.NewSet(policywasm.DenyOverrides, guest("0", "a"), guest("33", "b"), guest("3", "a"), abstains)
 	if err != nil {
 		t.Fatal(err)
 	}

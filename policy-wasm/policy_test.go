@@ -315,13 +315,19 @@ func TestMetadata(t *testing.T) {
 		t.Errorf("%+v", p.Metadata())
 	}
 	for name, change := range map[string]func(*policywasm.Metadata){
-		"no name":       func(m *policywasm.Metadata) { m.Name = "" },
-		"no version":    func(m *policywasm.Metadata) { m.Version = "" },
-		"long":          func(m *policywasm.Metadata) { m.Author = strings.Repeat("a", 129) },
-		"no entries":    func(m *policywasm.Metadata) { m.Entries = nil },
-		"entry twice":   func(m *policywasm.Metadata) { m.Entries = []policywasm.Entry{"appraise", "appraise"} },
-		"other entry":   func(m *policywasm.Metadata) { m.Entries = []policywasm.Entry{"evaluate"} },
-		"encoding":      func(m *policywasm.Metadata) { m.Encoding = "JSON" },
+		"no name":     func(m *policywasm.Metadata) { m.Name = "" },
+		"no version":  func(m *policywasm.Metadata) { m.Version = "" },
+		"long":        func(m *policywasm.Metadata) { m.Author = strings.Repeat("a", 129) },
+		"no entries":  func(m *policywasm.Metadata) { m.Entries = nil },
+		"entry twice": func(m *policywasm.Metadata) { m.Entries = []policywasm.Entry{"appraise", "appraise"} },
+		"other entry": func(m *policywasm.Metadata) { m.Entries = []policywasm.Entry{"evaluate"} },
+		"encoding":    func(m *policywasm.Metadata) { m.Encoding = "JSON" },
+		"input, long": func(m *policywasm.Metadata) { m.Inputs = []string{strings.Repeat("a", 129)} },
+		"inputs, many": func(m *policywasm.Metadata) {
+			for i := range 257 {
+				m.Inputs = append(m.Inputs, fmt.Sprint("/", i))
+			}
+		},
 		"inputs, twice": func(m *policywasm.Metadata) { m.Inputs = []string{"/a", "/a"} },
 	} {
 		m := corpus.Meta()

@@ -175,7 +175,9 @@ func bombs() []Case {
 		{"loops", "3000 loops with 400 locals: 15 s", one(Locals([][]byte{Group(400, I64)}, repeat(3000, 0x03, Void, 0x0b))), true, lim},
 		{"loops-nested", "300 loops in each other with 200 locals: a second for each such function", one(Locals([][]byte{Group(200, I64)},
 			repeat(300, 0x03, Void), repeat(300, 0x20, 0, 0xa7, 0x0d, 0, 0x0b))), true, lim},
+		{"loops-deep", "17 loops in each other", one(Code(repeat(17, 0x03, Void), repeat(17, 0x0b))), true, lim},
 		{"ifs", "20,000 ifs: 40 s and more", one(Code(ifs(20_000))), true, lim},
+		{"ifs-fewer", "3500 ifs: within all other limits", one(Code(ifs(3_500))), true, lim},
 		{"ifs-many", "dear functions, many of them", many(100, Code(ifs(2_000))), true, lim},
 		{"exports-many", "100,000 exports", with(func(g *Guest) {
 			for i := range 100_000 {
