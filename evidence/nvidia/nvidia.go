@@ -188,10 +188,13 @@ func (v *Verifier) anchor(certs []*x509.Certificate, t *evidence.Trust) (chain [
 	if err := t.Anchors.Check(); err != nil {
 		return nil, false, err
 	}
-	for i, roots := range [][]*x509.Certificate{t.Anchors.NVIDIA, t.Simulator.Anchors().NVIDIA} {
+	trusted := [][]*x509.Certificate{t.Anchors.NVIDIA, t.Simulator.Anchors().NVIDIA}
+	for i, roots := range trusted {
 		if chain = v.chains.get(certs, roots, t.Now); chain != nil {
 			return chain, i == 1, nil
 		}
+	}
+	for i, roots := range trusted {
 		var failed error
 		if chain, failed = verifyChain(certs, roots, t.Now); failed == nil {
 			v.chains.put(certs, chain)
