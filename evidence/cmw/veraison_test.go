@@ -111,7 +111,7 @@ func module(t testing.TB, path string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// RFC 9999 forbids what veraison/cmw v0.2.0 accepts: section 3.1 "The value MUST
+// W1: RFC 9999 forbids what veraison/cmw v0.2.0 accepts: section 3.1 "The value MUST
 // be non-zero", section 3.3 "A collection MUST have at least one CMW entry", and
 // labels are unique. Should this fail, they have mended it, and the note in
 // RATIONALE.md may go.

@@ -12,7 +12,7 @@ import (
 	"github.com/trustedmcp/tmcp/evidence/eat"
 )
 
-// veraison/ear v1.1.3 speaks the profile of 2023: its results are read on
+// E2: veraison/ear v1.1.3 speaks the profile of 2023: its results are read on
 // request only, and it does not read ours.
 func TestVeraison(t *testing.T) {
 	key := newKey(t)

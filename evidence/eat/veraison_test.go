@@ -55,7 +55,7 @@ func veatClaims(t *testing.T) *veat.Eat {
 	return &veat.Eat{Nonce: &n, UEID: &ueid, OemID: &oemid, OemBoot: &boot, DebugStatus: &debug, HardwareVersion: &scheme, Profile: &profile}
 }
 
-// veraison/eat of 2025-11-05 differs from RFC 9711 in three ways that matter
+// E1: veraison/eat of 2025-11-05 differs from RFC 9711 in three ways that matter
 // here. Should this fail, they have mended it, and the note in RATIONALE.md may
 // go.
 func TestVeraisonDiffers(t *testing.T) {

@@ -56,7 +56,7 @@ func TestAMDChains(t *testing.T) {
 	}
 }
 
-// TestAMDLibraryRoots keeps the two defects that amd.go works around in sight:
+// TestAMDLibraryRoots (S2, S4) keeps the two defects that amd.go works around in sight:
 // when it fails, the library was mended and the comment there can go.
 func TestAMDLibraryRoots(t *testing.T) {
 	for product, roots := range trust.DefaultRootCerts {
