@@ -25,9 +25,9 @@
 //	TMCP_FRESH                1: ask for a key object with a nonce (trust/attest)
 //	TMCP_PAD                  1: pad what is sealed
 //
-// and for the profiles attested and mutual:
+// and for the profiles attested, mutual and attested-tls:
 //
-//	TMCP_PROFILE              attested or mutual: what the server must prove
+//	TMCP_PROFILE              attested, mutual or attested-tls: what the server must prove
 //	TMCP_SIMULATOR            1: accept simulated TEEs; else they must be refused
 //	TMCP_SIMULATOR_ROOT       file with the simulator's Intel root (PEM)
 //	TMCP_POLICY               file of rules (JSON) that its evidence must meet
@@ -38,12 +38,16 @@
 //	TMCP_CLIENT_IDENTITY      the URI that the client is to say it is
 //	TMCP_TEE                  sim: the client is to attest itself, by a simulated TEE
 //
+// With attested-tls nothing is sealed: the URL is https, TMCP_PIN names the key of
+// the server's TLS certificate, and TMCP_CARRIER is not set. The mode is the
+// exporter-bound one.
+//
 // The rules are those of package evidence/appraise. They name in claims the
 // measurement that is accepted, and at times configuration digests. The evidence
 // is of simulated Intel TDX, with its collateral stapled to it.
 //
 // A client that ignores the trust variables is tested in profile core only, one
-// that ignores TMCP_PROFILE not in attested and mutual. One that can't do what
+// that ignores TMCP_PROFILE not in attested, mutual and attested-tls. One that can't do what
 // TMCP_CARRIER, TMCP_FRESH, TMCP_PAD, TMCP_FRESH_EVIDENCE, TMCP_VERIFIER or
 // TMCP_CLIENT_KEY ask is not held to it:
 // those cases are not applicable. Clients that need flags in place of variables
@@ -73,15 +77,17 @@ when something went wrong. Environment:
   TMCP_CARRIER   envelope, inline or http
   TMCP_FRESH     1: ask for a key object with a nonce
   TMCP_PAD       1: pad what is sealed
-and for profiles attested and mutual:
-  TMCP_PROFILE   attested or mutual: what the server must prove
+and for profiles attested, mutual and attested-tls:
+  TMCP_PROFILE   attested, mutual or attested-tls: what the server must prove
   TMCP_SIMULATOR 1: accept simulated TEEs; without it they must be refused
   TMCP_SIMULATOR_ROOT   file with the simulator's Intel root (PEM)
   TMCP_POLICY    file of rules (JSON) that the server's evidence must meet
   TMCP_FRESH_EVIDENCE   1: ask for evidence for a nonce
   TMCP_VERIFIER  URL of a verifier to ask; TMCP_VERIFIER_KEY: its public key
   TMCP_CLIENT_KEY, TMCP_CLIENT_IDENTITY   the client's own key file, and its URI
-  TMCP_TEE       sim: attest the client by a simulated TEE`
+  TMCP_TEE       sim: attest the client by a simulated TEE
+With attested-tls nothing is sealed: the URL is https, TMCP_PIN names the key of
+the server's TLS certificate, and the mode is the exporter-bound one.`
 
 // Short names for what every case mentions.
 type (
@@ -99,7 +105,7 @@ var (
 // Cases returns the cases of the role in report order.
 func Cases() []conformance.Case {
 	var all []conformance.Case
-	for _, part := range [][]conformance.Case{plain(), positives(), leaks(), downgrade(), keyObjects(), certificates(), answers(), transportLevel(), attestedCases(), mutualCases()} {
+	for _, part := range [][]conformance.Case{plain(), positives(), leaks(), downgrade(), keyObjects(), certificates(), answers(), transportLevel(), attestedCases(), mutualCases(), tlsCases()} {
 		all = append(all, part...)
 	}
 	return all

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -123,7 +124,14 @@ func (h *host) listen() error {
 	}
 	h.url = "http://" + l.Addr().String() + "/mcp"
 	h.server = &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
-	go func() { _ = h.server.Serve(tapListener{l, h}) }()
+	tapped := net.Listener(tapListener{l, h})
+	if e := h.sc.tls; e != nil {
+		h.url = "https" + strings.TrimPrefix(h.url, "http")
+		h.server.SetKeepAlivesEnabled(!e.retires)
+		h.server.ErrorLog = log.New(io.Discard, "", 0)
+		tapped = e.listen(h, tapped)
+	}
+	go func() { _ = h.server.Serve(tapped) }()
 	return nil
 }
 

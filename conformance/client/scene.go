@@ -39,8 +39,9 @@ type scene struct {
 	clientKey     bool          // the client has a key of its own to show
 	patience      time.Duration // how long the client may take at least
 
-	noTrust  bool   // a plain MCP server
-	settings string // of the server, as JSON; empty: the usual ones
+	tls      *tlsEnd // attested TLS before the server; goes with noTrust
+	noTrust  bool    // a plain MCP server
+	settings string  // of the server, as JSON; empty: the usual ones
 
 	// The server behind.
 	innerCapabilities Obj
@@ -110,6 +111,11 @@ func stage(log *wire.Log, sc *scene) (*host, error) {
 			h.trust.attest = func() *attesting { return newAttesting(sc) }
 		}
 	}
+	if sc.tls != nil {
+		if err := sc.tls.prepare("https://" + strings.ReplaceAll(canary("s"), "-", "") + ".example/mcp"); err != nil {
+			return nil, err
+		}
+	}
 	return h, h.listen()
 }
 
@@ -119,17 +125,21 @@ const usualSettings = `{"version":1,"profiles":["identity"],"carriers":["envelop
 func (h *host) environment(id string, era conformance.Era) (env map[string]string, cleanup func(), err error) {
 	env = map[string]string{"MCP_CONFORMANCE_SCENARIO": id, "TMCP_ECHO": h.in, "TMCP_ERA": string(era), "TMCP_TRUST": "off"}
 	cleanup = func() {}
-	if h.trust == nil {
+	switch {
+	case h.sc.tls != nil:
+		env["TMCP_TRUST"], env["TMCP_IDENTITY"], env["TMCP_PIN"] = "required", h.sc.tls.identity, h.sc.tls.pin
+	case h.trust == nil:
 		return env, cleanup, nil
+	default:
+		env["TMCP_TRUST"], env["TMCP_CARRIER"], env["TMCP_IDENTITY"] = "required", h.sc.carrier, h.trust.uri
 	}
-	env["TMCP_TRUST"], env["TMCP_CARRIER"], env["TMCP_IDENTITY"] = "required", h.sc.carrier, h.trust.uri
 	if h.sc.fresh {
 		env["TMCP_FRESH"] = "1"
 	}
 	if h.sc.pad {
 		env["TMCP_PAD"] = "1"
 	}
-	if h.sc.pki == nil {
+	if h.sc.pki == nil && h.trust != nil {
 		env["TMCP_PIN"] = h.trust.thumbprint()
 	}
 	files, err := h.attestedEnvironment(env)
@@ -207,6 +217,9 @@ func perform(ctx context.Context, s *Subject, log *wire.Log, id string, era conf
 	}
 	r := &result{h: h, sc: sc}
 	r.end = s.start(ctx, h.url, env, max(limit, sc.patience))
+	if sc.tls != nil {
+		sc.tls.settle(time.Second)
+	}
 	log.Add(wire.Received, "stdout", []byte(r.end.stdout))
 	log.Add(wire.Received, "stderr", []byte(r.end.stderr))
 	log.Add(wire.Received, "exit", []byte(r.end.String()))

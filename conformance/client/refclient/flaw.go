@@ -24,6 +24,9 @@ type Flaw struct {
 
 	// Accepts says which refusals of a key object or of settings are ignored.
 	Accepts func(*protocol.Error) bool
+	// Ignores says which refusals of attested TLS are ignored.
+	Ignores func(error) bool
+	Resumes bool // takes a resumed TLS session for attested
 	// OnRefusal is what the client does when its trust layer refuses.
 	OnRefusal func(r *run, e *protocol.Error, method, name string, body []byte, err error) (jsontext.Value, error)
 	// Leak bends what the trust layer sends.

@@ -37,7 +37,7 @@ func under(prefix string, names ...string) []string {
 // Mutants are the clients that the suite must catch.
 func Mutants() []Mutant {
 	var all []Mutant
-	for _, part := range [][]Mutant{narrow(), coreMutants(), givingUp(), gullible(), credulous(), deliverers(), leaky()} {
+	for _, part := range [][]Mutant{narrow(), coreMutants(), givingUp(), gullible(), credulous(), unbound(), deliverers(), leaky()} {
 		all = append(all, part...)
 	}
 	return all

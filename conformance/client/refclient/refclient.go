@@ -65,11 +65,15 @@ func Main(flaw *Flaw) client.Main {
 	}
 	return func(ctx context.Context, url string, env map[string]string, stdout, stderr io.Writer) int {
 		base := &http.Transport{DisableCompression: true}
-		defer base.CloseIdleConnections()
 		r := &run{ctx: ctx, url: url, env: env, flaw: flaw, base: base, legacy: env["TMCP_ERA"] == string(conformance.Legacy)}
 		r.http = &http.Client{Transport: base}
+		defer func() { r.base.CloseIdleConnections() }()
 		var err error
-		if env["TMCP_TRUST"] == "required" && !flaw.NoTrust {
+		switch {
+		case env["TMCP_TRUST"] != "required" || flaw.NoTrust:
+		case env["TMCP_PROFILE"] == "attested-tls" && !flaw.NoDemands:
+			err = r.attestedTLS()
+		default:
 			err = r.trust(nil)
 		}
 		var said string

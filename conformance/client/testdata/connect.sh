@@ -8,7 +8,8 @@ url=$1
 if [ "$TMCP_TRUST" != required ]; then
 	exec $CLIENT "$url"
 fi
-set -- connect --stdio --identity "$TMCP_IDENTITY" --carrier "$TMCP_CARRIER" --outer-era "$TMCP_ERA"
+set -- connect --stdio --identity "$TMCP_IDENTITY" --outer-era "$TMCP_ERA"
+if [ -n "$TMCP_CARRIER" ]; then set -- "$@" --carrier "$TMCP_CARRIER"; fi
 if [ -n "$TMCP_PIN" ]; then set -- "$@" --pin "$TMCP_PIN"; fi
 if [ -n "$TMCP_CA" ]; then set -- "$@" --ca "$TMCP_CA"; fi
 if [ -n "$TMCP_FRESH" ]; then set -- "$@" --fresh; fi
