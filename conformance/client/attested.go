@@ -214,7 +214,7 @@ func attestedCases() []conformance.Case {
 		}),
 
 		ev("type-unknown", "TMCP-18.4-2", "evidence of a type that nobody knows is refused", parts(func(_ *attesting, m map[string][]byte) {
-			m["cpu"] = bytes.Replace(m["cpu"], []byte(evidence.TypeTDX), []byte("application/vnd.example.tdx-quoteXXXXXXXX")[:len(evidence.TypeTDX)], 1)
+			m["cpu"] = bytes.Replace(m["cpu"], []byte(evidence.TypeTDX), []byte("application/vnd.trustedmcp.tdx-quota"), 1)
 		})),
 		ev("type-swapped", "TMCP-18.4-2", "a TDX quote that is labelled as an SGX quote is refused", parts(func(_ *attesting, m map[string][]byte) {
 			m["cpu"] = bytes.Replace(m["cpu"], []byte(evidence.TypeTDX), []byte(evidence.TypeSGX), 1)
