@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/trustedmcp/tmcp/evidence/internal/fields"
 )
 
 // maxQuote bounds a quote, in bytes. Those of today have about 5,000, and some
@@ -78,9 +80,9 @@ func ParseQuote(b []byte) (*Quote, error) {
 	if len(b) > maxQuote {
 		return nil, fmt.Errorf("the quote has %d bytes; at most %d are read", len(b), maxQuote)
 	}
-	r := reader{b: b}
-	h := r.take(headerSize)
-	if r.short {
+	r := fields.Reader{Rest: b}
+	h := r.Take(headerSize)
+	if r.Short {
 		return nil, errShort
 	}
 	q := &Quote{Version: binary.LittleEndian.Uint16(h)}
@@ -94,83 +96,52 @@ func ParseQuote(b []byte) (*Quote, error) {
 	}
 	switch {
 	case q.Version == 3 && t == teeSGX:
-		q.Body = r.take(reportSize)
+		q.Body = r.Take(reportSize)
 	case q.Version == 4 && t == teeTDX:
-		q.Body = r.take(td10Size)
+		q.Body = r.Take(td10Size)
 	case q.Version == 5 && t == teeTDX:
-		kind, size := r.u16(), r.u32()
-		if !r.short && !(kind == bodyTD10 && size == td10Size) && !(kind == bodyTD15 && size == td15Size) {
+		kind, size := r.U16(), r.U32()
+		if !r.Short && !(kind == bodyTD10 && size == td10Size) && !(kind == bodyTD15 && size == td15Size) {
 			return nil, fmt.Errorf("the quote's body has type %d and %d bytes; want type 2 with 584 (TDX 1.0) or 3 with 648 (TDX 1.5)", kind, size)
 		}
-		q.Body = r.take(int(size))
+		q.Body = r.Take(int(size))
 	default:
 		return nil, fmt.Errorf("a quote of version %d for TEE type %#x is not known; want version 3 for SGX (0x0), 4 or 5 for TDX (0x81)", q.Version, uint32(t))
 	}
-	q.signed = b[:len(b)-len(r.b)]
+	q.signed = b[:len(b)-len(r.Rest)]
 
-	data := reader{b: r.take(int(r.u32()))}
-	q.tail = r.b
-	q.signature, q.key = data.take(sigSize), data.take(keySize)
+	data := fields.Reader{Rest: r.Take(int(r.U32()))}
+	q.tail = r.Rest
+	q.signature, q.key = data.Take(sigSize), data.Take(keySize)
 	qe := &data
-	var inner reader
+	var inner fields.Reader
 	if q.Version > 3 {
-		if kind := data.u16(); !data.short && kind != certQEReport {
+		if kind := data.U16(); !data.Short && kind != certQEReport {
 			return nil, fmt.Errorf("the quote's certification data has type %d; want 6 (QE report)", kind)
 		}
-		inner = reader{b: data.take(int(data.u32()))}
+		inner = fields.Reader{Rest: data.Take(int(data.U32()))}
 		qe = &inner
 	}
-	q.qeReport, q.qeSignature = qe.take(reportSize), qe.take(sigSize)
-	auth := int(qe.u16())
+	q.qeReport, q.qeSignature = qe.Take(reportSize), qe.Take(sigSize)
+	auth := int(qe.U16())
 	if auth > maxQEAuthData {
 		return nil, fmt.Errorf("the quote's QE authentication data has %d bytes; at most %d are read", auth, maxQEAuthData)
 	}
-	q.qeAuth = qe.take(auth)
-	if kind := qe.u16(); !qe.short && kind != certPCKChain {
+	q.qeAuth = qe.Take(auth)
+	if kind := qe.U16(); !qe.Short && kind != certPCKChain {
 		return nil, fmt.Errorf("the quote's QE certification data has type %d; want 5 (PCK certificate chain)", kind)
 	}
-	q.PCKChain = qe.take(int(qe.u32()))
-	if r.short || data.short || inner.short {
+	q.PCKChain = qe.Take(int(qe.U32()))
+	if r.Short || data.Short || inner.Short {
 		return nil, errShort
 	}
-	if len(data.b) > 0 || len(inner.b) > 0 {
+	if len(data.Rest) > 0 || len(inner.Rest) > 0 {
 		return nil, errors.New("the quote's signature data has bytes after its last field")
 	}
 	return q, nil
 }
 
 var errShort = errors.New("the quote ends within its structure, or a length in it points outside")
-
-// A reader takes fields off the front of b. After the first that is not there,
-// it is short, and all that it gives is empty.
-type reader struct {
-	b     []byte
-	short bool
-}
-
-func (r *reader) take(n int) []byte {
-	if n < 0 || n > len(r.b) || r.short {
-		r.short, r.b = true, nil
-		return nil
-	}
-	out := r.b[:n:n]
-	r.b = r.b[n:]
-	return out
-}
-
-func (r *reader) u16() uint16 {
-	if b := r.take(2); b != nil {
-		return binary.LittleEndian.Uint16(b)
-	}
-	return 0
-}
-
-func (r *reader) u32() uint32 {
-	if b := r.take(4); b != nil {
-		return binary.LittleEndian.Uint32(b)
-	}
-	return 0
-}
 
 // An enclaveReport is the body of an SGX report (384 bytes):
 //

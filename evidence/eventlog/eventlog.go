@@ -9,9 +9,10 @@ package eventlog
 import (
 	"bytes"
 	"crypto/sha512"
-	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/trustedmcp/tmcp/evidence/internal/fields"
 )
 
 // Bounds of a log: bytes in all, events, and bytes of one event's data.
@@ -67,32 +68,32 @@ func Parse(b []byte) (*Log, error) {
 	if len(b) > MaxSize {
 		return nil, fmt.Errorf("the event log has %d bytes; at most %d are read", len(b), MaxSize)
 	}
-	r := reader{b: b}
+	r := fields.Reader{Rest: b}
 	l := &Log{}
 	if err := l.header(&r); err != nil {
 		return nil, err
 	}
 	fill := filler(b)
-	for len(r.b) > fill {
+	for len(r.Rest) > fill {
 		if len(l.Events) == maxEvents {
 			return nil, fmt.Errorf("the event log has more than %d events", maxEvents)
 		}
-		e := Event{Register: r.u32(), Type: r.u32()}
-		n := r.u32()
-		if !r.short && int64(n) != int64(len(l.Algorithms)) {
+		e := Event{Register: r.U32(), Type: r.U32()}
+		n := r.U32()
+		if !r.Short && int64(n) != int64(len(l.Algorithms)) {
 			return nil, fmt.Errorf("event %d of the log has %d digests; its header says %d", len(l.Events), n, len(l.Algorithms))
 		}
 		e.Digests = make(map[uint16][]byte, len(l.Algorithms))
 		for range l.Algorithms {
-			alg := r.u16()
+			alg := r.U16()
 			size, ok := digestSizes[alg]
-			if !r.short && (!ok || e.Digests[alg] != nil || !l.has(alg)) {
+			if !r.Short && (!ok || e.Digests[alg] != nil || !l.has(alg)) {
 				return nil, fmt.Errorf("event %d of the log has a digest of algorithm %#x twice, or one that its header does not name", len(l.Events), alg)
 			}
-			e.Digests[alg] = r.take(size)
+			e.Digests[alg] = r.Take(size)
 		}
-		e.Data = r.take(int(r.u32()))
-		if r.short {
+		e.Data = r.Take(int(r.U32()))
+		if r.Short {
 			return nil, errShort
 		}
 		l.Events = append(l.Events, e)
@@ -105,29 +106,29 @@ var (
 	signature = []byte("Spec ID Event03\x00")
 )
 
-func (l *Log) header(r *reader) error {
-	_, kind := r.u32(), r.u32()
-	zeros := r.take(20)
-	h := reader{b: r.take(int(r.u32()))}
-	if r.short || kind != NoAction || !bytes.Equal(zeros, make([]byte, 20)) || !bytes.Equal(h.take(16), signature) {
+func (l *Log) header(r *fields.Reader) error {
+	_, kind := r.U32(), r.U32()
+	zeros := r.Take(20)
+	h := fields.Reader{Rest: r.Take(int(r.U32()))}
+	if r.Short || kind != NoAction || !bytes.Equal(zeros, make([]byte, 20)) || !bytes.Equal(h.Take(16), signature) {
 		return errors.New(`the event log does not begin with a "Spec ID Event03"`)
 	}
-	h.take(8)
-	n := h.u32()
+	h.Take(8)
+	n := h.U32()
 	if n == 0 || n > maxAlgs {
 		return fmt.Errorf("the event log's header names %d digest algorithms; want 1 to %d", n, maxAlgs)
 	}
 	for range n {
-		alg, size := h.u16(), h.u16()
-		if !h.short && (digestSizes[alg] == 0 || digestSizes[alg] != int(size) || l.has(alg)) {
+		alg, size := h.U16(), h.U16()
+		if !h.Short && (digestSizes[alg] == 0 || digestSizes[alg] != int(size) || l.has(alg)) {
 			return fmt.Errorf("the event log's header names the digest algorithm %#x twice, or with %d bytes, or it is not known", alg, size)
 		}
 		l.Algorithms = append(l.Algorithms, alg)
 	}
-	if vendor := h.take(1); vendor != nil {
-		h.take(int(vendor[0]))
+	if vendor := h.Take(1); vendor != nil {
+		h.Take(int(vendor[0]))
 	}
-	if h.short || len(h.b) > 0 {
+	if h.Short || len(h.Rest) > 0 {
 		return errors.New("the event log's header has another length than it says")
 	}
 	return nil
@@ -215,35 +216,4 @@ func (l *Log) Digests() []string {
 		}
 	}
 	return out
-}
-
-// A reader takes fields off the front of b. After the first that is not there,
-// it is short, and all that it gives is empty.
-type reader struct {
-	b     []byte
-	short bool
-}
-
-func (r *reader) take(n int) []byte {
-	if n < 0 || n > len(r.b) || r.short {
-		r.short, r.b = true, nil
-		return nil
-	}
-	out := r.b[:n:n]
-	r.b = r.b[n:]
-	return out
-}
-
-func (r *reader) u16() uint16 {
-	if b := r.take(2); b != nil {
-		return binary.LittleEndian.Uint16(b)
-	}
-	return 0
-}
-
-func (r *reader) u32() uint32 {
-	if b := r.take(4); b != nil {
-		return binary.LittleEndian.Uint32(b)
-	}
-	return 0
 }
