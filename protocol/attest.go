@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha512"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -357,7 +358,7 @@ func appraise(c *claims, want *Expect) (*Appraisal, time.Time, error) {
 	a, err := want.Appraiser.Appraise(ctx, Evidence{CMW: c.evidence, ReportData: b.ReportData(), Binding: b, Now: want.Now})
 	if err != nil {
 		var e *Error
-		if asError(err, &e) {
+		if errors.As(err, &e) {
 			return nil, expires, e
 		}
 		return nil, expires, &Error{Reason: EvidenceRefused, Detail: err.Error(), cause: err}

@@ -141,8 +141,6 @@ func fail(r Reason, format string, args ...any) *Error {
 // Errorf returns an [Error] with a reason and a detail for people.
 func Errorf(r Reason, format string, args ...any) error { return fail(r, format, args...) }
 
-func asError(err error, e **Error) bool { return errors.As(err, e) }
-
 // IsReason reports whether err is or wraps an [Error] of reason r.
 func IsReason(err error, r Reason) bool {
 	var e *Error

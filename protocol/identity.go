@@ -174,6 +174,10 @@ func appendCOSEKey(b []byte, pub crypto.PublicKey) ([]byte, error) {
 	return nil, fail(SignatureInvalid, "a key of type %T has no COSE_Key here", pub)
 }
 
+// ParseKey reads a COSE_Key (RFC 9052 section 7) of Ed25519 or ECDSA P-256 or P-384
+// with its required members only, in deterministic CBOR: the form of [Binding.Key].
+func ParseKey(coseKey []byte) (crypto.PublicKey, error) { return parseCOSEKey(coseKey) }
+
 // parseCOSEKey reads exactly what appendCOSEKey writes.
 func parseCOSEKey(b []byte) (crypto.PublicKey, error) {
 	r := dcbor.NewReader(b)

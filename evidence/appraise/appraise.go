@@ -18,13 +18,14 @@ import (
 
 	"github.com/trustedmcp/tmcp/evidence"
 	"github.com/trustedmcp/tmcp/evidence/cmw"
+	"github.com/trustedmcp/tmcp/evidence/internal/bundle"
 	"github.com/trustedmcp/tmcp/evidence/nvidia"
 	"github.com/trustedmcp/tmcp/protocol"
 )
 
 // CollectionType is the type ("__cmwc_t") of the collections of evidence that
 // attesters of this module make.
-const CollectionType = "tag:trustedmcp.org,2026:evidence-1"
+const CollectionType = bundle.Type
 
 // DefaultDeveloper names verifiers that have no name of their own.
 const DefaultDeveloper = "https://trustedmcp.org"

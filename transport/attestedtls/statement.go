@@ -9,7 +9,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"time"
 
@@ -77,54 +76,15 @@ func parseStatement(b []byte) (*statement, error) {
 		return nil, fmt.Errorf("statement: %w", err)
 	}
 	var err error
-	if s.key, err = parseKey(rawKey); err != nil {
+	if s.key, err = protocol.ParseKey(rawKey); err != nil {
 		return nil, fmt.Errorf("statement: attested key: %w", err)
 	}
 	binding, err := protocol.NewBinding(protocol.Role(role), identity, s.key, config, f)
 	if err != nil {
 		return nil, fmt.Errorf("statement: %w", err)
 	}
-	if !bytes.Equal(binding.Key, rawKey) {
-		return nil, errors.New("statement: attested key: not in the one form of a COSE_Key with its required members")
-	}
 	s.Binding = *binding
 	return s, nil
-}
-
-// parseKey reads a COSE_Key: {1: 1, -1: 6, -2: x} (Ed25519) or {1: 2, -1: 1 / 2,
-// -2: x, -3: y} (P-256, P-384). The caller compares with its one encoding.
-func parseKey(b []byte) (crypto.PublicKey, error) {
-	r := dcbor.NewReader(b)
-	var kty, crv uint64
-	var x, y []byte
-	for range r.Map() {
-		switch label := r.Int(); {
-		case r.Err() != nil:
-			return nil, r.Err()
-		case label == 1:
-			kty = r.Uint()
-		case label == -1:
-			crv = r.Uint()
-		case label == -2:
-			x = r.Bytes()
-		case label == -3:
-			y = r.Bytes()
-		default:
-			return nil, fmt.Errorf("member %d", label)
-		}
-	}
-	if err := r.Done(); err != nil {
-		return nil, err
-	}
-	switch {
-	case kty == 1 && crv == 6 && len(x) == ed25519.PublicKeySize:
-		return ed25519.PublicKey(x), nil
-	case kty == 2 && crv == 1:
-		return ecdsa.ParseUncompressedPublicKey(elliptic.P256(), append(append([]byte{4}, x...), y...))
-	case kty == 2 && crv == 2:
-		return ecdsa.ParseUncompressedPublicKey(elliptic.P384(), append(append([]byte{4}, x...), y...))
-	}
-	return nil, fmt.Errorf("kty %d with crv %d; Ed25519, P-256 and P-384 are known", kty, crv)
 }
 
 // A channel is what ties a statement to one connection.
