@@ -110,3 +110,34 @@ func TestStreamedBodyEndsWithTheAppraisal(t *testing.T) {
 type reader func(p []byte) (int, error)
 
 func (r reader) Read(p []byte) (int, error) { return r(p) }
+
+// Key objects name the settings that they were made for: others would have every
+// server refuse them, call after call.
+func TestClientKeyOfOtherSettings(t *testing.T) {
+	made := func(o protocol.Offer) *protocol.Settings {
+		s, err := protocol.NewSettings(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	id, err := protocol.GenerateIdentity("urn:example:client")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine := made(protocol.Offer{})
+	h, err := protocol.NewClientHolder(protocol.ClientKeyConfig{Identity: id, Settings: mine})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := transport.ClientConfig{Anchor: protocol.Pin(), ClientKey: h}
+	for what, tt := range map[string]struct {
+		settings *protocol.Settings
+		good     bool
+	}{"none": {nil, true}, "the same": {mine, true}, "others": {made(protocol.Offer{Suites: []protocol.Suite{protocol.SuiteX25519}}), false}} {
+		cfg.Settings = tt.settings
+		if _, err := transport.RoundTripper(nil, cfg); (err == nil) != tt.good {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}

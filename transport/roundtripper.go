@@ -173,6 +173,9 @@ func (cfg *ClientConfig) complete() error {
 	if cfg.FreshEvidence {
 		cfg.Fresh = true
 	}
+	if cfg.Settings != nil && cfg.ClientKey != nil && cfg.Settings.Digest() != cfg.ClientKey.Settings().Digest() {
+		return errors.New("transport: ClientConfig.Settings are not those that ClientKey was made for: every server would refuse its key objects")
+	}
 	if cfg.Settings == nil && cfg.ClientKey != nil {
 		cfg.Settings = cfg.ClientKey.Settings() // its key objects name them
 	}
