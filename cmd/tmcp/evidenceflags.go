@@ -2,10 +2,7 @@ package main
 
 import (
 	"bytes"
-	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -73,20 +70,17 @@ func passportKeys(b []byte) (eat.Keys, error) {
 	if !bytes.HasPrefix(bytes.TrimSpace(b), []byte("-----BEGIN")) {
 		return token.ParseJWKS(b)
 	}
+	public, err := appraisal.ParsePublicKeys(b)
+	if err != nil {
+		return nil, err
+	}
 	var keys eat.Keys
-	for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
-		key, err := x509.ParsePKIXPublicKey(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("PEM block %q: %w", block.Type, err)
-		}
+	for _, key := range public { // by the name that tmcp verifier gives its key
 		id, err := protocol.PublicKeyThumbprint(key)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w; give other kinds of keys as JWKS", err)
 		}
 		keys = append(keys, eat.Key{ID: id.String(), Public: key})
-	}
-	if len(keys) == 0 {
-		return nil, errors.New("no public key in it")
 	}
 	return keys, nil
 }

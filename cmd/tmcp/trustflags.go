@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trustedmcp/tmcp/evidence/appraise"
-	"github.com/trustedmcp/tmcp/evidence/eat"
 	"github.com/trustedmcp/tmcp/evidence/token"
 	"github.com/trustedmcp/tmcp/evidence/x509ev"
 	"github.com/trustedmcp/tmcp/gateway"
@@ -295,9 +294,8 @@ const defaultIssuer = "tmcp verifier"
 // passport reads KIND=FILE[,ISSUER].
 func (f *trustFlags) passport(spec string, stdin io.Reader) (appraise.Passport, error) {
 	kind, rest, ok := strings.Cut(spec, "=")
-	kinds := []token.Kind{token.EAR, token.TrustAuthority, token.AzureMAA, token.GoogleCS, token.NVIDIANRAS, token.AICC}
-	if !ok || rest == "" || !slices.Contains(kinds, token.Kind(kind)) {
-		return nil, usagef("--passport %q: want KIND=FILE[,ISSUER], KIND one of %v", spec, kinds)
+	if !ok || rest == "" || !slices.Contains(passportKinds, kind) {
+		return nil, usagef("--passport %q: want KIND=FILE[,ISSUER], KIND one of %v", spec, passportKinds)
 	}
 	file, issuer, _ := strings.Cut(rest, ",")
 	b, err := evidencefile.Read(file, stdin)
@@ -308,22 +306,8 @@ func (f *trustFlags) passport(spec string, stdin io.Reader) (appraise.Passport, 
 	if i.Kind == token.EAR && issuer == "" {
 		i.Name = defaultIssuer
 	}
-	if strings.HasPrefix(strings.TrimSpace(string(b)), "{") {
-		if i.Keys, err = token.ParseJWKS(b); err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-	} else {
-		keys, err := appraisal.PublicKeys(file, stdin)
-		if err != nil {
-			return nil, err
-		}
-		for _, k := range keys { // by the name that tmcp verifier gives its key
-			t, err := protocol.PublicKeyThumbprint(k)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w; give other kinds of keys as JWKS", file, err)
-			}
-			i.Keys = append(i.Keys, eat.Key{ID: t.String(), Public: k})
-		}
+	if i.Keys, err = passportKeys(b); err != nil {
+		return nil, &exitError{exitUsage, fmt.Errorf("--passport %s: %w", file, err)}
 	}
 	return appraise.Tokens(i)
 }

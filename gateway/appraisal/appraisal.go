@@ -194,13 +194,19 @@ func PublicKeys(name string, stdin io.Reader) ([]crypto.PublicKey, error) {
 	if err != nil {
 		return nil, err
 	}
+	keys, err := ParsePublicKeys(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return keys, nil
+}
+
+// ParsePublicKeys is [PublicKeys] for what a file holds.
+func ParsePublicKeys(b []byte) ([]crypto.PublicKey, error) {
 	var keys []crypto.PublicKey
-	for rest := b; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
+	for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
 		var key crypto.PublicKey
+		var err error
 		switch block.Type {
 		case "PUBLIC KEY":
 			key, err = x509.ParsePKIXPublicKey(block.Bytes)
@@ -213,12 +219,12 @@ func PublicKeys(name string, stdin io.Reader) ([]crypto.PublicKey, error) {
 			err = fmt.Errorf("PEM block %q: want PUBLIC KEY or CERTIFICATE", block.Type)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return nil, err
 		}
 		keys = append(keys, key)
 	}
 	if len(keys) == 0 {
-		return nil, fmt.Errorf("%s holds no public key in PEM", name)
+		return nil, errors.New("no public key in PEM")
 	}
 	return keys, nil
 }
