@@ -516,3 +516,21 @@ func TestClientPolicy(t *testing.T) {
 		t.Errorf("with one: %v", err)
 	}
 }
+
+// A key object vouches for the settings that it names, by value and by digest.
+//
+// TMCP-8.7-10: A server MUST refuse a client key object whose settings digest is not that of the client settings in the frame, with `client-key-refused`.
+func TestClientKeyOfOtherSettings(t *testing.T) {
+	m := newMutual(t, nil)
+	h := m.holder(m.client, &tee{vendor: vendor, code: "agent"})
+	if _, err := m.send(m.dial(t, h, t0), t0); err != nil {
+		t.Fatal(err)
+	}
+	m.mine = must(protocol.NewSettings(protocol.Offer{Profiles: []protocol.Profile{protocol.ProfileMutual, protocol.ProfileAttested}, Suites: []protocol.Suite{protocol.SuiteX25519}}))
+	_, err := m.send(m.dial(t, h, t0), t0)
+	expectReason(t, "by value", err, protocol.ClientKeyRefused)
+	c := m.dial(t, h, t0)
+	protocol.ShowByDigest(c, t0)
+	_, err = m.send(c, t0)
+	expectReason(t, "by digest", err, protocol.ClientKeyRefused)
+}

@@ -78,3 +78,10 @@ func WithoutProof(h *ClientHolder, now time.Time) {
 
 // ForgetClients drops the key objects that s has verified, as a restart does.
 func ForgetClients(s *Server) { s.known = clientPeers{} }
+
+// ShowByDigest has c show the key object of its holder by digest, as after an
+// answer.
+func ShowByDigest(c *Client, now time.Time) {
+	o, _ := c.holder.current(now)
+	c.shown = o.digest
+}

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/trustedmcp/tmcp/evidence"
 	"github.com/trustedmcp/tmcp/evidence/appraise"
 	"github.com/trustedmcp/tmcp/evidence/cmw"
 	"github.com/trustedmcp/tmcp/evidence/eat"
@@ -44,6 +45,13 @@ func TestPassport(t *testing.T) {
 		if r.Verdict != appraise.Refused || len(r.Checks.Failed()) == 0 {
 			t.Errorf("%s: %s", name, r.Explanation())
 		}
+	}
+	// A result about a simulated TEE is genuinely signed: that the TEE is simulated is
+	// all that keeps it from production.
+	lenient := rules(func(r *appraise.Rules) { r.Development, r.TCB.Unknown = false, true })
+	r := newAppraiser(t, lenient, func(c *appraise.Config) { c.Passports = []appraise.Passport{p} }).Evaluate(appraise.Input{CMW: good, ReportData: data, Now: now})
+	if k, _ := r.Checks.Find("genuine"); r.Verdict != appraise.Refused || k.Outcome != evidence.Fail {
+		t.Errorf("a simulated TEE in production: %s", r.Explanation())
 	}
 	if _, err := appraise.Tokens(appraise.Issuer{Kind: token.EAR}); err == nil {
 		t.Error("an issuer without keys")
