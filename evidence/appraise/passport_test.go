@@ -2,6 +2,7 @@ package appraise_test
 
 import (
 	"crypto/ed25519"
+	"os"
 	"testing"
 	"time"
 
@@ -56,4 +57,19 @@ func TestPassport(t *testing.T) {
 	if _, err := appraise.Tokens(appraise.Issuer{Kind: token.EAR}); err == nil {
 		t.Error("an issuer without keys")
 	}
+}
+
+// A policy for development refuses what a real machine says: a configuration that
+// was copied to production fails at once.
+//
+// TMCP-18.8-2: A verifier MUST NOT accept simulated evidence under a policy that also accepts genuine evidence.
+func TestGenuineNotInDevelopment(t *testing.T) {
+	at := time.Date(2025, 7, 1, 0, 0, 0, 0, time.UTC)
+	in := appraise.Input{Unbound: true, Alone: true, Now: at, Items: []evidence.Item{
+		{MediaType: evidence.TypeTDX, Value: must(os.ReadFile("../testdata/hardware/tdx/phala-v4.quote"))},
+		{MediaType: evidence.TypeDCAPCollateral, Value: must(os.ReadFile("../testdata/hardware/tdx/phala-v4.collateral.json"))},
+	}}
+	lenient := func(r *appraise.Rules) { r.Development, r.TCB.Unknown, r.Migration = false, true, true }
+	accepted(t, newAppraiser(t, rules(lenient), nil).Evaluate(in))
+	refused(t, newAppraiser(t, rules(func(r *appraise.Rules) { lenient(r); r.Development = true }), nil).Evaluate(in), "genuine", "a genuine TEE under a policy for development")
 }
