@@ -32,16 +32,20 @@ type Metadata struct {
 	Inputs   []string // 8: JSON pointers of the claims that it reads
 	Fuel     uint64   // 9: enough for an evaluation; 0: not said
 	Pages    uint64   // 10: enough memory, in pages of 64 KiB; 0: not said
+	// Development (11) says that the policy is for simulated TEEs. A host asks it
+	// about no others then, and about simulated ones it asks nobody else.
+	Development bool
 }
 
 const (
+	members   = 11
 	maxText   = 128 // bytes of a text in metadata
 	maxInputs = 256
 )
 
 // Append appends the encoding of m to b.
 func (m *Metadata) Append(b []byte) []byte {
-	b = dcbor.AppendMap(b, 10)
+	b = dcbor.AppendMap(b, members)
 	b = dcbor.AppendUint(dcbor.AppendUint(b, 1), m.ABI)
 	for i, s := range []string{m.Name, m.Version, m.Author, m.Licence} {
 		b = dcbor.AppendText(dcbor.AppendUint(b, uint64(i+2)), s)
@@ -56,15 +60,16 @@ func (m *Metadata) Append(b []byte) []byte {
 		b = dcbor.AppendText(b, s)
 	}
 	b = dcbor.AppendUint(dcbor.AppendUint(b, 9), m.Fuel)
-	return dcbor.AppendUint(dcbor.AppendUint(b, 10), m.Pages)
+	b = dcbor.AppendUint(dcbor.AppendUint(b, 10), m.Pages)
+	return dcbor.AppendBool(dcbor.AppendUint(b, 11), m.Development)
 }
 
-// ParseMetadata reads the section's content. All ten members must be there.
+// ParseMetadata reads the section's content. All eleven members must be there.
 func ParseMetadata(b []byte) (*Metadata, error) {
 	r := dcbor.NewReader(b)
 	m := &Metadata{}
-	if n := r.Map(); r.Err() == nil && n != 10 {
-		return nil, fmt.Errorf("metadata has %d members; it must have 10", n)
+	if n := r.Map(); r.Err() == nil && n != members {
+		return nil, fmt.Errorf("metadata has %d members; it must have %d", n, members)
 	}
 	key := func(n uint64) {
 		if k := r.Uint(); r.Err() == nil && k != n {
@@ -106,6 +111,8 @@ func ParseMetadata(b []byte) (*Metadata, error) {
 	m.Fuel = r.Uint()
 	key(10)
 	m.Pages = r.Uint()
+	key(11)
+	m.Development = r.Bool()
 	if err := r.Done(); err != nil {
 		return nil, fmt.Errorf("metadata: %w", err)
 	}
