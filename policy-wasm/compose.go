@@ -30,18 +30,32 @@ func (r Rule) String() string {
 	return "deny-overrides"
 }
 
+// An Evaluator answers as a policy does: a [Policy], or an adapter around a
+// module that was made for another host. It is safe for concurrent use.
+type Evaluator interface {
+	// Evaluate always returns a result; see [Policy.Evaluate].
+	Evaluate(ctx context.Context, c Call) *Result
+	// Digest is the SHA-256 of the module.
+	Digest() [32]byte
+	Metadata() Metadata
+	// Close frees what the policy holds. No evaluation may be running.
+	Close(ctx context.Context) error
+}
+
+var _ Evaluator = (*Policy)(nil)
+
 // MaxPolicies is how many policies a [Set] has at most.
 const MaxPolicies = 64
 
 // A Set is several policies that decide together. It is safe for concurrent use.
 type Set struct {
 	rule     Rule
-	policies []*Policy
+	policies []Evaluator
 }
 
 // NewSet makes a set of 1 to [MaxPolicies] policies. They stay the caller's to
 // close.
-func NewSet(rule Rule, policies ...*Policy) (*Set, error) {
+func NewSet(rule Rule, policies ...Evaluator) (*Set, error) {
 	if len(policies) == 0 || len(policies) > MaxPolicies {
 		return nil, fmt.Errorf("a set of %d policies; it has 1 to %d", len(policies), MaxPolicies)
 	}
@@ -49,7 +63,7 @@ func NewSet(rule Rule, policies ...*Policy) (*Set, error) {
 		return nil, fmt.Errorf("rule %d is not known", rule)
 	}
 	for _, p := range policies {
-		if p == nil {
+		if own, ok := p.(*Policy); p == nil || ok && own == nil {
 			return nil, errors.New("a set with a policy that is nil")
 		}
 	}
@@ -76,6 +90,9 @@ func (s *Set) Evaluate(ctx context.Context, call Call) *Verdict {
 			c.Fuel = 1 // nothing is left: it runs out at once
 		}
 		r := p.Evaluate(ctx, c)
+		if r == nil {
+			r = &Result{Policy: p.Digest(), Failure: fail(ReasonEngine, "the policy gave no result")}
+		}
 		left -= min(left, r.Fuel)
 		v.Results = append(v.Results, r)
 		if s.rule == FirstMatch && r.Decision != Abstain {

@@ -41,7 +41,7 @@ func TestSets(t *testing.T) {
 		{policywasm.AllAllow, "+0", deny, []int{1}, 2, "says abstain"},
 		{policywasm.AllAllow, "+-0", deny, []int{1}, 3, "says deny"},
 	} {
-		var ps []*policywasm.Policy
+		var ps []policywasm.Evaluator
 		for _, k := range []byte(tt.set) {
 			ps = append(ps, policies[k])
 		}
@@ -57,7 +57,7 @@ func TestSets(t *testing.T) {
 			t.Errorf("%v %q: vector %v", tt.rule, tt.set, v.Vector)
 		}
 	}
-	for _, ps := range [][]*policywasm.Policy{nil, {nil}, make([]*policywasm.Policy, 65)} {
+	for _, ps := range [][]policywasm.Evaluator{nil, {nil}, {(*policywasm.Policy)(nil)}, make([]policywasm.Evaluator, 65)} {
 		if _, err := policywasm.NewSet(policywasm.DenyOverrides, ps...); err == nil {
 			t.Errorf("a set of %d is taken", len(ps))
 		}

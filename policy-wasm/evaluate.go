@@ -7,6 +7,7 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/trustedmcp/tmcp/policy-wasm/scan"
 )
@@ -150,6 +151,9 @@ type guest struct {
 // instance makes an instance and lets it initialise itself. A guest that failed
 // to is returned too, with the failure.
 func (p *Policy) instance(ctx context.Context, fuel, limit uint64) (*guest, *Failure) {
+	if p.caps.Memory != nil {
+		ctx = experimental.WithMemoryAllocator(ctx, p.caps.Memory)
+	}
 	m, err := p.rt.InstantiateModule(ctx, p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	if err != nil {
 		return nil, fail(ReasonTrap, "instantiating: "+err.Error())

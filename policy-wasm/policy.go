@@ -22,6 +22,7 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/trustedmcp/tmcp/policy-wasm/scan"
 )
@@ -69,6 +70,12 @@ type Caps struct {
 	Obligations []string // ids that the caller fulfils
 	Log         int      // bytes of log that are kept of an evaluation; 0: policies can't log
 	Engine      Engine
+
+	// Memory, if set, makes the memories of instances; nil: the engine does.
+	Memory experimental.MemoryAllocator
+	// Cache, if set, keeps what was compiled, so that it is compiled once. Whoever
+	// can write to it runs native code here. Nil: nothing is kept.
+	Cache wazero.CompilationCache
 
 	// Observe, if set, is called when an evaluation begins to wait for its place,
 	// and what it returns when it ended: for durations and counters.
@@ -188,6 +195,9 @@ func (c *Caps) config() wazero.RuntimeConfig {
 		cfg = wazero.NewRuntimeConfigInterpreter()
 	default:
 		cfg = wazero.NewRuntimeConfig()
+	}
+	if c.Cache != nil {
+		cfg = cfg.WithCompilationCache(c.Cache)
 	}
 	return limited(cfg, c)
 }
