@@ -56,6 +56,10 @@ type Appraisal struct {
 	Expires   time.Time // when it must be made anew; zero: as long as the key object
 	Simulated bool      // the TEE is a simulation, and proves nothing
 	Summary   string    // one line for people
+	// Attributes are what was proven of the peer's TEEs, for decisions about its
+	// calls: the devices of a policy's document in JSON (spec section 20.5). Nil when
+	// the appraiser told no more than its result.
+	Attributes []byte
 }
 
 // How evidence is shown to be recent (RFC 9334 section 10).

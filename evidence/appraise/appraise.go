@@ -18,6 +18,7 @@ import (
 
 	"github.com/trustedmcp/tmcp/evidence"
 	"github.com/trustedmcp/tmcp/evidence/cmw"
+	"github.com/trustedmcp/tmcp/evidence/ear"
 	"github.com/trustedmcp/tmcp/evidence/internal/bundle"
 	"github.com/trustedmcp/tmcp/evidence/nvidia"
 	"github.com/trustedmcp/tmcp/protocol"
@@ -43,8 +44,35 @@ type Policy interface {
 	Decide(f *Facts) evidence.Checks
 }
 
+// A Judge is a [Policy] that says more than which of its checks failed. It is
+// asked in place of Decide.
+type Judge interface {
+	Policy
+	Judge(f *Facts) Judgement
+}
+
+// A Judgement is what a [Judge] came to.
+type Judgement struct {
+	Checks evidence.Checks
+	// Vector is the policy's view of the peer. It can make entries of the result
+	// worse, and fill in what verification says nothing about; nil: none.
+	Vector *ear.Vector
+	// Until is when the judgement ends; zero: as late as the rest.
+	Until time.Time
+	// Parts are digests of the modules that the policy consists of, where they are
+	// not its own digest.
+	Parts []protocol.Digest
+}
+
+// A Peer is whose evidence is judged.
+type Peer struct {
+	Role     protocol.Role
+	Identity string
+}
+
 // Facts are what a policy judges.
 type Facts struct {
+	Peer    *Peer // nil where evidence is judged by itself
 	Devices []Device
 	Config  []byte // configuration digest that the evidence binds, or nil
 	Alone   bool   // a device was given by itself, outside a binding
@@ -112,6 +140,9 @@ type Config struct {
 	Collateral []evidence.Item     // endorsements at hand
 	References References          // nil: none
 	Passports  []Passport
+	// Attributes, if set, says what was proven of a peer, for
+	// [protocol.Appraisal.Attributes].
+	Attributes func(*Result) []byte
 	// Developer and Build name the verifier in its results; Developer, a URI, is the
 	// issuer too.
 	Developer, Build string
@@ -168,6 +199,7 @@ type Input struct {
 	Alone  bool
 	Config []byte // configuration digest that is bound, or nil
 	Nonce  []byte // for the attestation result, or nil
+	Peer   *Peer  // whose it is; nil: not known
 	Now    time.Time
 }
 
@@ -193,6 +225,7 @@ type Result struct {
 	Made      time.Time
 
 	developer, build string
+	judged           Judgement
 }
 
 const (
@@ -450,7 +483,14 @@ func (a *Appraiser) judge(r *Result, in *Input) {
 			r.TCB = d.TCB
 		}
 	}
-	own := a.cfg.Policy.Decide(&Facts{Devices: r.Devices, Config: in.Config, Alone: in.Alone, Now: in.Now})
+	facts := &Facts{Peer: in.Peer, Devices: r.Devices, Config: in.Config, Alone: in.Alone, Now: in.Now}
+	if j, ok := a.cfg.Policy.(Judge); ok {
+		r.judged = j.Judge(facts)
+		r.until(r.judged.Until)
+	} else {
+		r.judged.Checks = a.cfg.Policy.Decide(facts)
+	}
+	own := r.judged.Checks
 	failed := len(own.Failed()) + len(r.Checks.Failed())
 	for _, d := range r.Devices {
 		failed += len(d.Checks.Failed())
@@ -514,7 +554,8 @@ func (r *Result) Err() error {
 
 // Appraise implements [protocol.Appraiser].
 func (a *Appraiser) Appraise(_ context.Context, e protocol.Evidence) (*protocol.Appraisal, error) {
-	r := a.Evaluate(Input{CMW: e.CMW, ReportData: e.ReportData[:], Config: e.Binding.Config, Now: e.Now})
+	r := a.Evaluate(Input{CMW: e.CMW, ReportData: e.ReportData[:], Config: e.Binding.Config, Now: e.Now,
+		Peer: &Peer{e.Binding.Role, e.Binding.Identity}})
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
@@ -523,5 +564,9 @@ func (a *Appraiser) Appraise(_ context.Context, e protocol.Evidence) (*protocol.
 		return nil, err
 	}
 	summary, _, _ := strings.Cut(r.Explanation(), "\n")
-	return &protocol.Appraisal{Result: result, Policy: r.Policy.Digest(), Expires: r.Expires, Simulated: r.Simulated, Summary: summary}, nil
+	p := &protocol.Appraisal{Result: result, Policy: r.Policy.Digest(), Expires: r.Expires, Simulated: r.Simulated, Summary: summary}
+	if a.cfg.Attributes != nil {
+		p.Attributes = a.cfg.Attributes(r)
+	}
+	return p, nil
 }

@@ -21,12 +21,18 @@ func (r *Result) EAR() *ear.Result {
 	if r.Expires.After(r.Made) {
 		e.Expires = r.Expires.Truncate(time.Second)
 	}
-	policy := ear.PolicyID(r.Policy.Digest())
+	policies := []string{ear.PolicyID(r.Policy.Digest())}
+	for _, d := range r.judged.Parts {
+		policies = append(policies, ear.PolicyID(d))
+	}
 	for i := range r.Devices {
 		d := &r.Devices[i]
 		label := or(d.Label, "cpu")
 		v := r.vector(d)
-		a := &ear.Appraisal{Vector: &v, Policies: []string{policy}, Extension: r.extension(d)}
+		if r.judged.Vector != nil {
+			v = merge(v, *r.judged.Vector, len(r.Devices) == 1)
+		}
+		a := &ear.Appraisal{Vector: &v, Policies: policies, Extension: r.extension(d)}
 		a.Derive()
 		// TMCP-19.5-1: A verifier MUST NOT give a status of affirming to evidence that failed a
 		// check, nor to a simulated TEE.
@@ -40,7 +46,7 @@ func (r *Result) EAR() *ear.Result {
 		for i := range v {
 			v[i] = ear.CryptoFailed
 		}
-		e.Submods["cpu"] = &ear.Appraisal{Vector: &v, Policies: []string{policy}, Status: ear.Contraindicated, Extension: &ear.Extension{Checks: r.Checks}}
+		e.Submods["cpu"] = &ear.Appraisal{Vector: &v, Policies: policies, Status: ear.Contraindicated, Extension: &ear.Extension{Checks: r.Checks}}
 	}
 	return e
 }
@@ -134,6 +140,23 @@ func (r *Result) vector(d *Device) (v ear.Vector) {
 		v[ear.RuntimeOpaque] = ear.VisibleMemory
 	case d.Kind == evidence.TDX || d.Kind == evidence.SGX || d.Kind == evidence.SNP:
 		v[ear.RuntimeOpaque] = ear.EncryptedMemory
+	}
+	return v
+}
+
+// merge puts the policy's vector over what the checks come to. It says no to what
+// is genuine, and never yes to what is not: the worse tier stands. Where
+// verification knows nothing, the policy's word does; of several devices that is
+// the code alone, since it can't say which of them it means.
+func merge(v, policy ear.Vector, one bool) ear.Vector {
+	for i, p := range policy {
+		was, now := v[i].Tier(), p.Tier()
+		switch {
+		case i == ear.Executables && v[i] == ear.UnrecognizedRuntime, // for want of reference values
+			now != ear.Affirming && was.Better(now),
+			was == ear.None && one:
+			v[i] = p
+		}
 	}
 	return v
 }
