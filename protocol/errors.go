@@ -65,6 +65,9 @@ const (
 	EvidenceStale        Reason = "evidence-stale"
 	EvidenceRefused      Reason = "evidence-refused"
 	CannotAttest         Reason = "cannot-attest"
+	// PolicyDenied also stands inside the seal: the answer of a server whose policy
+	// denied the message.
+	PolicyDenied Reason = "policy-denied"
 )
 
 var serverReasons = []Reason{
@@ -78,7 +81,7 @@ var clientReasons = []Reason{
 	SettingsMismatch, NoOverlap, PlaintextAnswer, UnsealedError, AnswerInvalid, Truncated,
 	AnswerOutOfOrder, Spliced, AfterFinal, EraFallback, RetriesExhausted, Unreachable, NonceMismatch,
 	ProfileTooWeak, CannotSeal, DiscoverError, SignatureInvalid, RoleMismatch, EvidenceStale,
-	EvidenceRefused, CannotAttest,
+	EvidenceRefused, CannotAttest, PolicyDenied,
 }
 
 const (
@@ -120,6 +123,11 @@ type Error struct {
 	Detail    string // for people: the input, the rule, the fix
 	KeyObject []byte // with UnknownKey: the key object of this replica
 	Tool      *Tool  // with ToolChanged: the tool as it is now
+
+	// With PolicyDenied: the digest of the policy (SHA-256, 32 bytes), and the codes
+	// of its reasons, or the one reason of its failure.
+	Policy []byte
+	Codes  []string
 
 	cause error // for this side's log only: it may tell of sealed content
 }
@@ -169,6 +177,16 @@ func (e *Error) Data() []byte {
 	if e.Tool != nil {
 		b = append(b, `,"tool":`...)
 		b = append(b, e.Tool.JSON()...)
+	}
+	if e.Policy != nil {
+		b = fmt.Appendf(b, `,"policy":"%x"`, e.Policy)
+	}
+	for i, code := range e.Codes {
+		b = append(b, []string{`,"codes":[`, `,`}[min(i, 1)]...)
+		b = append(b, jsonrpc.Quote(code)...)
+	}
+	if len(e.Codes) > 0 {
+		b = append(b, ']')
 	}
 	return append(b, '}')
 }

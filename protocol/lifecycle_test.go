@@ -292,7 +292,7 @@ func TestErrorCodesAreStable(t *testing.T) {
 		"29100 trust-missing", "29101 key-object-invalid", "29102 identity-mismatch", "29103 key-object-expired", "29104 key-object-not-yet-valid", "29105 settings-mismatch",
 		"29106 no-overlap", "29107 plaintext-answer", "29108 unsealed-error", "29109 answer-invalid", "29110 truncated", "29111 answer-out-of-order", "29112 spliced",
 		"29113 after-final", "29114 era-fallback", "29115 retries-exhausted", "29116 unreachable", "29117 nonce-mismatch", "29118 profile-too-weak", "29119 cannot-seal",
-		"29120 discover-error", "29121 signature-invalid", "29122 role-mismatch"}
+		"29120 discover-error", "29121 signature-invalid", "29122 role-mismatch", "29123 evidence-stale", "29124 evidence-refused", "29125 cannot-attest", "29126 policy-denied"}
 	got := protocol.Reasons()
 	if len(got) < len(want) {
 		t.Fatalf("%d reasons, %d were published", len(got), len(want))
@@ -313,6 +313,10 @@ func TestErrorCodesAreStable(t *testing.T) {
 	back := protocol.ParseError([]byte(`{"data":` + string(e.Data()) + `}`))
 	if back == nil || !bytes.Equal(back.KeyObject, e.KeyObject) || back.Tool == nil || *back.Tool != *e.Tool {
 		t.Errorf("an error does not round-trip: %+v", back)
+	}
+	e = &protocol.Error{Reason: protocol.PolicyDenied, Policy: bytes.Repeat([]byte{0xa1}, 32), Codes: []string{"tcb", "policy.trap"}}
+	if got, want := string(e.Data()), `{"extension":"org.trustedmcp/trust","reason":"policy-denied","policy":"`+strings.Repeat("a1", 32)+`","codes":["tcb","policy.trap"]}`; got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }
 

@@ -95,7 +95,7 @@ func TestReasonsAreThoseOfTheRegistry(t *testing.T) {
 		t.Fatalf("the registry lists only %d reasons: has its form changed?", len(rows))
 	}
 	for _, r := range rows {
-		extra := `,"key":"AQID","tool":{"name":"t","digest":"` + strings.Repeat("A", 43) + `"}`
+		extra := `,"policy":"` + strings.Repeat("0", 64) + `","codes":["a"],"key":"AQID","tool":{"name":"t","digest":"` + strings.Repeat("A", 43) + `"}`
 		data := `{"extension":"org.trustedmcp/trust","reason":"` + r[2] + `"` + extra + `}`
 		if err := ValidateErrorData([]byte(data)); err != nil {
 			t.Errorf("%s: %v", r[2], err)
