@@ -315,7 +315,7 @@ func TestErrorCodesAreStable(t *testing.T) {
 		t.Errorf("an error does not round-trip: %+v", back)
 	}
 	e = &protocol.Error{Reason: protocol.PolicyDenied, Policy: bytes.Repeat([]byte{0xa1}, 32), Codes: []string{"tcb", "policy.trap"}}
-	if got, want := string(e.Data()), `{"extension":"org.trustedmcp/trust","reason":"policy-denied","policy":"`+strings.Repeat("a1", 32)+`","codes":["tcb","policy.trap"]}`; got != want {
+	if got, want := string(e.Data()), `{"extension":"org.trustedmcp/trust","reason":"policy-denied","policy":"`+string(bytes.Repeat([]byte("a1"), 32))+`","codes":["tcb","policy.trap"]}`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
