@@ -22,8 +22,10 @@ func (m *Module) Instrument() []byte {
 	for _, id := range []int{secType, secImport, secFunction, secTable} {
 		out = m.copySection(out, id)
 	}
-	mem := append(appendUint([]byte{1, 1}, uint64(m.Pages)), appendUint(nil, uint64(m.max))...)
-	out = appendSection(out, secMemory, mem)
+	if !m.imported { // who gives the memory bounds it
+		mem := append(appendUint([]byte{1, 1}, uint64(m.Pages)), appendUint(nil, uint64(m.max))...)
+		out = appendSection(out, secMemory, mem)
+	}
 	out = appendSection(out, secGlobal, m.newGlobals())
 	out = appendSection(out, secExport, m.newExports())
 	out = m.copySection(out, secElement)

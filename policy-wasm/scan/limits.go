@@ -53,7 +53,14 @@ type Limits struct {
 
 	// Allow are the imports offered; nil: none.
 	Allow []Func
+
+	// ImportMemory, if set, is where the one memory comes from, in place of the
+	// module's own: modules of some other hosts are made so.
+	ImportMemory *ImportedMemory
 }
+
+// ImportedMemory is the name of a memory that a module imports.
+type ImportedMemory struct{ Module, Name string }
 
 // A Func is an imported function.
 type Func struct {

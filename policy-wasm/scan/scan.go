@@ -80,6 +80,7 @@ type Module struct {
 	funcs    []int // type of each function, imported ones first
 	globals  int
 	table    bool
+	imported bool   // the memory is
 	max      uint32 // pages of memory
 	exports  map[string]exported
 	data     int // count of the data count section, or -1
@@ -179,7 +180,9 @@ func (m *Module) finish(r *reader) {
 		r.fail(Invalid, "%d functions are declared, %d have code", len(m.funcs)-len(m.Imports), len(m.bodies))
 	case m.data >= 0 && m.data != m.sections[secData].items:
 		r.fail(Invalid, "%d data segments are announced, there are %d", m.data, m.sections[secData].items)
-	case !m.sections[secMemory].present || m.sections[secMemory].items != 1:
+	case m.limits.ImportMemory != nil && (!m.imported || m.sections[secMemory].items != 0):
+		r.fail(Profile, "such a policy imports its one memory as %q %q", m.limits.ImportMemory.Module, m.limits.ImportMemory.Name)
+	case m.limits.ImportMemory == nil && m.sections[secMemory].items != 1:
 		r.fail(Profile, "a policy has exactly one memory of its own")
 	}
 }
@@ -270,7 +273,13 @@ func (m *Module) funcType(r *reader) (t FuncType) {
 func (m *Module) importOne(r *reader) {
 	at := r.pos
 	f := Func{Module: r.name(), Name: r.name()}
-	if kind := r.byte(); r.ok() && kind != 0 {
+	kind := Kind(r.byte())
+	if own := m.limits.ImportMemory; r.ok() && kind == KindMemory && own != nil && !m.imported && *own == (ImportedMemory{f.Module, f.Name}) {
+		m.imported = true
+		m.memory(r)
+		return
+	}
+	if r.ok() && kind != KindFunc {
 		r.fail(Import, "%q %q is no function; policies import functions only", f.Module, f.Name)
 	}
 	typ := r.index("type", len(m.types))
@@ -329,6 +338,12 @@ func (m *Module) memory(r *reader) {
 	m.Pages, m.max = least, min(most, m.limits.Pages)
 }
 
+func (m *Module) hasMemory() bool { return m.imported || m.sections[secMemory].items == 1 }
+
+// MaxPages is how many pages the memory has at most: what the module says, or
+// the limits.
+func (m *Module) MaxPages() uint32 { return m.max }
+
 func (m *Module) global(r *reader) {
 	t := m.valueType(r)
 	if mut := r.byte(); r.ok() && mut > 1 {
@@ -371,7 +386,7 @@ func (m *Module) export(r *reader) {
 		if e.index = r.index("function", len(m.funcs)); e.index < len(m.Imports) {
 			r.fail(Profile, "export %q is an imported function", name)
 		}
-	case e.kind == KindTable && m.table, e.kind == KindMemory && m.sections[secMemory].items == 1:
+	case e.kind == KindTable && m.table, e.kind == KindMemory && m.hasMemory():
 		e.index = r.index("table or memory", 1)
 	case e.kind == KindGlobal:
 		e.index = r.index("global", m.globals)
@@ -410,7 +425,7 @@ func (m *Module) element(r *reader, left *int) {
 func (m *Module) dataOne(r *reader) {
 	switch flag := r.u32(); {
 	case !r.ok():
-	case flag == 0 && m.sections[secMemory].items != 1:
+	case flag == 0 && !m.hasMemory():
 		r.fail(Invalid, "data segment without a memory")
 	case flag == 0:
 		m.constant(r, I32)
