@@ -60,10 +60,13 @@ func (x *exchange) attemptFrames(link *link, call **protocol.Call) (*answer, err
 	var err error
 	switch {
 	case x.more == nil:
-		c, frame, err = sealOrAgain(link.client, *call, x.content, outer, now)
+		c, frame, err = x.rt.cfg.seal(x.ctx, link.client, *call, x.content, outer, now)
 	case *call != nil:
 		return nil, protocol.Errorf(protocol.RetriesExhausted, "the body is over %d bytes, so it was streamed, and can't be sent again", x.rt.cfg.Limits.message())
 	default:
+		if x.rt.cfg.Authorize != nil {
+			return nil, protocol.Errorf(protocol.PolicyDenied, "the message has more than %d bytes, so it would be streamed, and can't be judged before it is sent", x.rt.cfg.Limits.message())
+		}
 		c, frame, err = link.client.SealFirst(x.content, outer, false, now)
 	}
 	if err != nil {

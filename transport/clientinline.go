@@ -96,6 +96,11 @@ func (x *exchange) plainInline(m *jsonrpc.Message) ([]byte, error) {
 // server's key in the answer.
 func (x *exchange) passInline(m *jsonrpc.Message) (*http.Response, error) {
 	required := x.rt.cfg.Mode == protocol.ModeRequired
+	if !required { // else nothing of the user goes out
+		if err := x.rt.cfg.authorize(x.ctx, nil, 0, &x.content); err != nil {
+			return nil, err
+		}
+	}
 	body, err := x.plainInline(m)
 	if err != nil {
 		return nil, err
@@ -325,7 +330,7 @@ func (x *exchange) sealInline(l *link, m *jsonrpc.Message, name string, tool *pr
 		}
 		extra = `,"` + protocol.MetaTool + `":` + string(tool.JSON())
 	}
-	c, frame, err := sealOrAgain(l.client, *call, content, protocol.Outer{Carrier: protocol.Inline, Tool: tool}, x.rt.clock())
+	c, frame, err := x.rt.cfg.seal(x.ctx, l.client, *call, content, protocol.Outer{Carrier: protocol.Inline, Tool: tool}, x.rt.clock())
 	if err != nil {
 		return nil, err
 	}

@@ -204,11 +204,11 @@ func (h *handler) passPlaintext(w http.ResponseWriter, r *http.Request, body []b
 			name = m.Method
 		}
 		h.see(Event{Kind: EventPlaintext, Method: name})
-		h.inner.ServeHTTP(w, in)
+		h.calls.ServeHTTP(w, in)
 		return
 	}
 	rec := newRecorder(h.limits.message())
-	h.inner.ServeHTTP(rec, in)
+	h.calls.ServeHTTP(rec, in)
 	result, rest := rec.response(m.ID)
 	if result == nil && m.Method == "server/discover" && m.announced != nil {
 		h.answerDiscover(w, m) // the server behind is of the older era; the client's trust layer needs only ours

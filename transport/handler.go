@@ -52,6 +52,9 @@ type ServerConfig struct {
 	// as Traceparent. They are what any proxy says; a sealed field of the same
 	// name wins, so they prove nothing about the caller.
 	PassFields []string
+	// Authorize, if set, is asked before each message that the server gets, sealed or
+	// not. A denial is answered inside the seal.
+	Authorize Authorizer
 	// PublicTools lets names and definitions of tools stand outside the seal, as
 	// gateways need that list tools themselves (inline carrier). Calls are sealed
 	// all the same. Default: nothing of the server is told outside.
@@ -59,7 +62,9 @@ type ServerConfig struct {
 }
 
 type handler struct {
-	inner  http.Handler
+	inner  http.Handler // for what this layer asks of it by itself
+	calls  http.Handler // for what peers ask: inner, behind what authorizes
+	ask    Authorizer
 	trust  *protocol.Server
 	mode   protocol.Mode
 	limits Limits
@@ -121,6 +126,10 @@ func Handler(inner http.Handler, cfg ServerConfig) (http.Handler, error) {
 		h.wait = time.Minute
 	}
 	h.tools.h = h
+	h.calls, h.ask = inner, cfg.Authorize
+	if h.ask != nil {
+		h.calls = &authorizer{next: inner, ask: h.ask, limits: h.limits, see: h.see, fill: fromSeal}
+	}
 	return h, nil
 }
 

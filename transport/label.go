@@ -146,6 +146,13 @@ func findMeta(dec *jsontext.Decoder, status []byte) (at [2]int, value []byte, er
 // plaintext passes the request as it is (preferred mode), and labels its results.
 func (x *exchange) plaintext() (*http.Response, error) {
 	rt := x.rt
+	content := x.content
+	if content.Kind == protocol.KindHTTP && x.more != nil && rt.cfg.Authorize != nil {
+		return nil, protocol.Errorf(protocol.PolicyDenied, "the message has more than %d bytes, and can't be judged before it is sent", rt.cfg.Limits.message())
+	}
+	if err := rt.cfg.authorize(x.ctx, nil, 0, &content); err != nil {
+		return nil, err
+	}
 	rt.see(Event{Kind: EventPlaintext})
 	req := x.req.Clone(x.ctx)
 	if x.more != nil {

@@ -66,6 +66,11 @@ type ClientConfig struct {
 	// one.
 	ClientKey *protocol.ClientHolder
 
+	// Authorize, if set, is asked before each message is sealed, or goes out in
+	// plaintext (preferred mode), with the server as the party. Bodies that are
+	// streamed under the HTTP carrier can't be judged, and are refused then.
+	Authorize Authorizer
+
 	// Pad pads messages to buckets, so that their length tells less.
 	Pad bool
 
@@ -351,7 +356,7 @@ func (x *exchange) attempt(link *link, call **protocol.Call) (*answer, error) {
 	}
 	now := x.rt.clock()
 	outer := protocol.Outer{Carrier: protocol.Envelope}
-	c, frame, err := sealOrAgain(link.client, *call, x.content, outer, now)
+	c, frame, err := x.rt.cfg.seal(x.ctx, link.client, *call, x.content, outer, now)
 	if err != nil {
 		return nil, err
 	}
@@ -363,7 +368,12 @@ func (x *exchange) attempt(link *link, call **protocol.Call) (*answer, error) {
 	return x.open(resp, link, c)
 }
 
-func sealOrAgain(client *protocol.Client, old *protocol.Call, c protocol.Content, outer protocol.Outer, now time.Time) (*protocol.Call, []byte, error) {
+// seal seals c, afresh if old is not nil, once it is authorized: a retry may go to
+// another replica, and later.
+func (cfg *ClientConfig) seal(ctx context.Context, client *protocol.Client, old *protocol.Call, c protocol.Content, outer protocol.Outer, now time.Time) (*protocol.Call, []byte, error) {
+	if err := cfg.authorize(ctx, client.Peer(), outer.Carrier, &c); err != nil {
+		return nil, nil, err
+	}
 	if old == nil {
 		return client.Seal(c, outer, now)
 	}

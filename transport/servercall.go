@@ -95,7 +95,7 @@ func (h *handler) run(w http.ResponseWriter, r *http.Request, req *protocol.Requ
 	default:
 		a.id = requestID(c.Body)
 	}
-	h.inner.ServeHTTP(a, h.innerRequest(r, req, method, c.Body))
+	h.calls.ServeHTTP(a, h.innerRequest(r, req, method, c.Body))
 	a.finish()
 }
 

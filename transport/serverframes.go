@@ -58,7 +58,7 @@ func (h *handler) serveFrames(w http.ResponseWriter, r *http.Request) {
 		in.Body, in.ContentLength = &chunkReader{src: src, req: req, head: req.Content.Body, a: a}, -1
 	}
 	limited()
-	h.inner.ServeHTTP(a, in)
+	h.calls.ServeHTTP(a, in)
 	if !a.read.Load() {
 		h.limitRead(w) // what net/http reads of it in the end, to close in peace
 	}

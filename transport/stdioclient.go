@@ -106,8 +106,10 @@ func (s *stdioClient) up(ctx context.Context) error {
 		s.legacyPeer = s.cfg.Mode == protocol.ModePreferred && (s.legacyPeer || m.Method == "initialize")
 		l, err := s.ready(ctx)
 		if err == nil && l.client == nil {
-			s.see(Event{Kind: EventPlaintext, Method: m.Method})
-			err = s.server.write(line)
+			if err = s.cfg.authorize(ctx, nil, 0, &protocol.Content{Kind: protocol.KindMessage, Body: line}); err == nil {
+				s.see(Event{Kind: EventPlaintext, Method: m.Method})
+				err = s.server.write(line)
+			}
 		} else if err == nil {
 			c := &clientCall{method: m.Method, content: protocol.Content{Kind: protocol.KindMessage, Body: bytes.Clone(line)}}
 			if m.IsRequest() {
@@ -171,7 +173,7 @@ func (s *stdioClient) seal(c *clientCall) ([]byte, error) {
 	if c.tries++; c.tries > maxTries {
 		return nil, protocol.Errorf(protocol.RetriesExhausted, "%d seals of the message were refused", maxTries)
 	}
-	call, frame, err := sealOrAgain(s.link.client, c.call, c.content, protocol.Outer{Carrier: protocol.Envelope}, s.clock())
+	call, frame, err := s.cfg.seal(context.Background(), s.link.client, c.call, c.content, protocol.Outer{Carrier: protocol.Envelope}, s.clock())
 	if err != nil {
 		return nil, err
 	}

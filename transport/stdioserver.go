@@ -98,7 +98,7 @@ func (s *stdioServer) up(context.Context) error {
 		}
 		m, err := parseOuter(line, s.h.limits.json())
 		switch {
-		case err != nil && s.h.mode == protocol.ModePreferred:
+		case err != nil && s.h.mode == protocol.ModePreferred && s.h.ask == nil:
 			err = s.server.write(line)
 		case err != nil:
 			bad := err.(*jsonrpc.ParseError)
@@ -152,6 +152,14 @@ func (s *stdioServer) answerSelf(line []byte, m *outer) error {
 
 // pass hands plaintext on (preferred mode).
 func (s *stdioServer) pass(line []byte, m *outer) error {
+	plain := &Call{}
+	plain.describe(m.Message)
+	if err := s.authorize(nil, plain); err != nil {
+		if !m.IsRequest() {
+			return nil
+		}
+		return s.client.write(err.Response(m.ID))
+	}
 	s.h.see(Event{Kind: EventPlaintext, Method: m.Method})
 	if m.IsRequest() {
 		s.mu.Lock()
@@ -194,7 +202,11 @@ func (s *stdioServer) call(m *outer) error {
 		return s.refuse(outerID, err)
 	}
 	s.h.see(Event{Kind: EventOpened, Carrier: protocol.Envelope, Context: req.Context, Seq: req.Seq, Method: m.Method})
-	forward, err := s.admit(&stdioCall{req: req, outer: outerID})
+	c := &stdioCall{req: req, outer: outerID}
+	if answered, err := s.judge(c); answered || err != nil {
+		return err
+	}
+	forward, err := s.admit(c)
 	if err != nil || !forward {
 		return err
 	}
@@ -238,6 +250,56 @@ func (s *stdioServer) admit(c *stdioCall) (forward bool, err error) {
 	c.token = jsonrpc.Get(in.Params, "_meta", "progressToken")
 	s.calls[in.ID] = c
 	return true, nil
+}
+
+// judge asks whether the server may get what was opened, and answers it when not.
+func (s *stdioServer) judge(c *stdioCall) (answered bool, err error) {
+	content := &c.req.Content
+	if s.h.ask == nil {
+		return false, nil
+	}
+	call := &Call{Kind: CallEnd}
+	if content.Kind == protocol.KindGet {
+		call.Kind = CallStream
+	}
+	in := &jsonrpc.Message{}
+	if content.Kind == protocol.KindMessage {
+		if in, err = jsonrpc.Parse(content.Body, jsonrpc.Limits{MaxBytes: s.h.limits.message(), MaxDepth: s.h.limits.MaxDepth}); err != nil {
+			return false, nil // admit says what is wrong with it
+		}
+		call.describe(in)
+	}
+	denial := s.authorize(c.req, call)
+	if denial == nil {
+		return false, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sealed = true
+	switch {
+	case in.IsRequest():
+		return true, s.seal(c, denial.Response(in.ID), true)
+	case content.Kind == protocol.KindMessage:
+		return true, s.end(c, http.StatusAccepted)
+	}
+	return true, s.end(c, http.StatusForbidden)
+}
+
+// authorize asks whether the server may get a message; req is nil for plaintext.
+func (s *stdioServer) authorize(req *protocol.Request, c *Call) *protocol.Error {
+	if s.h.ask == nil {
+		return nil
+	}
+	c.Party = Party{Role: protocol.RoleClient}
+	if req != nil {
+		c.Party, c.Carrier, c.Revision = partyOf(protocol.RoleClient, req.Client), req.Outer.Carrier, req.Revision
+	}
+	if err := s.h.ask(context.Background(), c); err != nil {
+		e := denied(err)
+		s.h.see(Event{Kind: EventRefused, Carrier: c.Carrier, Err: e})
+		return e
+	}
+	return nil
 }
 
 // cancel ends the answer of a request that the client gave up: the server will
