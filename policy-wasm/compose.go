@@ -86,6 +86,9 @@ func (s *Set) Evaluate(ctx context.Context, call Call) *Verdict {
 	left := call.Fuel
 	for i, p := range s.policies {
 		c := call
+		if c.Inputs = nil; call.Inputs != nil {
+			c.Input = call.Inputs(i)
+		}
 		if c.Fuel = left; call.Fuel > 0 && left == 0 {
 			c.Fuel = 1 // nothing is left: it runs out at once
 		}

@@ -2,6 +2,7 @@ package policywasm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -19,6 +20,9 @@ type Call struct {
 	// Fuel, if below the cap, is what the time left pays for; see [FuelFor]. When it
 	// runs out the reason is [ReasonDeadline]. Zero: the cap.
 	Fuel uint64
+	// Inputs, for a [Set], gives the input of its i-th policy where they differ, as
+	// where each has settings of its own. Nil: Input is for all.
+	Inputs func(i int) *Input
 }
 
 // Evaluate asks the policy in a fresh instance. It always returns a result:
@@ -102,6 +106,11 @@ func (p *Policy) accept(out []byte, e Entry, r *Result) *Failure {
 
 // run gives a fresh instance the input, and returns a copy of its output.
 func (p *Policy) run(ctx context.Context, e Entry, in []byte, fuel uint64, r *Result) (out []byte, f *Failure) {
+	ctx, unlink, f := p.link(ctx)
+	if f != nil {
+		return nil, f
+	}
+	defer unlink()
 	g, f := p.instance(ctx, fuel, p.caps.Fuel)
 	if g != nil {
 		defer func() {
@@ -111,6 +120,13 @@ func (p *Policy) run(ctx context.Context, e Entry, in []byte, fuel uint64, r *Re
 	}
 	if f != nil {
 		return nil, f
+	}
+	if p.foreign != nil {
+		out, err := p.foreign.Ask(ctx, &Instance{g}, e, in)
+		if err == nil && len(out) > p.caps.Output {
+			return nil, fail(ReasonOversize, fmt.Sprintf("result of %d bytes; at most %d are allowed", len(out), p.caps.Output))
+		}
+		return out, asFailure(err)
 	}
 	v, f := g.call(ctx, exportAllocate, uint64(len(in)))
 	if f != nil {
@@ -139,6 +155,10 @@ func (p *Policy) run(ctx context.Context, e Entry, in []byte, fuel uint64, r *Re
 
 const pageSize = 64 << 10
 
+func withMemory(ctx context.Context, a experimental.MemoryAllocator) context.Context {
+	return experimental.WithMemoryAllocator(ctx, a)
+}
+
 // A guest is one instance.
 type guest struct {
 	m                 api.Module
@@ -152,7 +172,7 @@ type guest struct {
 // to is returned too, with the failure.
 func (p *Policy) instance(ctx context.Context, fuel, limit uint64) (*guest, *Failure) {
 	if p.caps.Memory != nil {
-		ctx = experimental.WithMemoryAllocator(ctx, p.caps.Memory)
+		ctx = withMemory(ctx, p.caps.Memory)
 	}
 	m, err := p.rt.InstantiateModule(ctx, p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	if err != nil {
@@ -177,21 +197,30 @@ func (p *Policy) instance(ctx context.Context, fuel, limit uint64) (*guest, *Fai
 // call calls an export, and tells the causes of a trap apart.
 func (g *guest) call(ctx context.Context, name string, args ...uint64) (uint64, *Failure) {
 	out, err := g.m.ExportedFunction(name).Call(ctx, args...)
+	var f *Failure
 	switch {
 	case err == nil && len(out) == 0:
 		return 0, nil
 	case err == nil:
 		return out[0], nil
-	case int64(g.fuel.Get()) < 0 && g.granted < g.cap:
-		return 0, fail(ReasonDeadline, fmt.Sprintf("%s: %d units of fuel fit the time left, and were used up", name, g.granted))
+	case errors.As(err, &f): // a host function's panic
+		return 0, f
 	case int64(g.fuel.Get()) < 0:
-		return 0, fail(ReasonFuel, fmt.Sprintf("%s: %d units of fuel were used up", name, g.granted))
+		return 0, g.spent(name)
 	case api.DecodeI32(g.depth.Get()) < 0:
 		return 0, fail(ReasonDepth, name+": calls were nested too deep")
 	case g.refused():
 		return 0, fail(ReasonMemory, name+": trapped after memory was refused")
 	}
 	return 0, fail(ReasonTrap, name+": "+err.Error())
+}
+
+// spent is the failure that fuel ran out.
+func (g *guest) spent(name string) *Failure {
+	if g.granted < g.cap {
+		return fail(ReasonDeadline, fmt.Sprintf("%s: %d units of fuel fit the time left, and were used up", name, g.granted))
+	}
+	return fail(ReasonFuel, fmt.Sprintf("%s: %d units of fuel were used up", name, g.granted))
 }
 
 // refused reports whether the guest asked for memory beyond the cap.

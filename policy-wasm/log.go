@@ -13,6 +13,13 @@ type logBuffer struct {
 	limit int
 }
 
+// write keeps what still fits. A nil buffer keeps nothing.
+func (l *logBuffer) write(b []byte) {
+	if l != nil {
+		l.b = append(l.b, b[:min(len(b), max(l.limit-len(l.b), 0))]...)
+	}
+}
+
 type logKey struct{}
 
 // offerLog makes the log import. A guest without a buffer, or whose buffer is

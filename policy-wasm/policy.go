@@ -102,6 +102,7 @@ func FuelFor(d time.Duration) uint64 { return uint64(max(d, 0)) / nanosPerFuel }
 type Policy struct {
 	meta     *Metadata
 	module   *scan.Module
+	foreign  Foreign // nil: the module speaks our own ABI
 	caps     Caps
 	rt       wazero.Runtime
 	compiled wazero.CompiledModule
@@ -118,15 +119,20 @@ var logImport = scan.Func{Module: "tmcp_1", Name: "log", Type: scan.FuncType{Par
 // package scan. At their edge a hostile module takes some ten seconds; lower
 // Scan.TotalCost where that is too long.
 func Load(ctx context.Context, module []byte, caps Caps) (*Policy, error) {
+	return load(ctx, module, caps, nil)
+}
+
+func load(ctx context.Context, module []byte, caps Caps, foreign Foreign) (*Policy, error) {
 	caps.Concurrent = max(caps.Concurrent, 1)
+	caps.Scan.Allow = slices.Concat(caps.Scan.Allow, wasiImports)
 	if caps.Log > 0 {
-		caps.Scan.Allow = append(slices.Clone(caps.Scan.Allow), logImport)
+		caps.Scan.Allow = append(caps.Scan.Allow, logImport)
 	}
 	m, err := scan.Scan(module, caps.Scan)
 	if err != nil {
 		return nil, fromScan(err)
 	}
-	p := &Policy{module: m, caps: caps, places: make(chan struct{}, caps.Concurrent)}
+	p := &Policy{module: m, foreign: foreign, caps: caps, places: make(chan struct{}, caps.Concurrent)}
 	if f := p.describe(); f != nil {
 		return nil, f
 	}
@@ -157,6 +163,12 @@ func (p *Policy) describe() *Failure {
 		return fail(ReasonABI, fmt.Sprintf("the metadata names version %d of the ABI; %d is spoken", meta.ABI, ABI))
 	}
 	p.meta = meta
+	if p.foreign != nil {
+		if meta.Encoding != JSON {
+			return fail(ReasonMetadata, "modules of another ABI take JSON only")
+		}
+		return asFailure(p.foreign.Describe(p.module, meta))
+	}
 	if !p.module.Exports(exportMemory, scan.KindMemory) {
 		return fail(ReasonExport, "no memory is exported as "+exportMemory)
 	}
@@ -225,6 +237,16 @@ func (p *Policy) compile(ctx context.Context) (f *Failure) {
 			return fail(ReasonEngine, err.Error())
 		}
 	}
+	if usesWASI(p.module) {
+		if err := offerWASI(ctx, p.rt, p.module); err != nil {
+			return fail(ReasonEngine, err.Error())
+		}
+	}
+	if p.foreign != nil {
+		if err := p.foreign.Offer(ctx, p.rt, p.module); err != nil {
+			return asFailure(err)
+		}
+	}
 	var err error
 	if p.compiled, err = p.rt.CompileModule(ctx, p.module.Instrument()); err != nil {
 		return fail(ReasonInvalid, err.Error())
@@ -234,11 +256,21 @@ func (p *Policy) compile(ctx context.Context) (f *Failure) {
 
 // try makes one instance, and asks it for its version.
 func (p *Policy) try(ctx context.Context) *Failure {
-	g, f := p.instance(ctx, p.caps.Fuel, p.caps.Fuel)
+	ctx, unlink, f := p.link(ctx)
 	if f != nil {
 		return f
 	}
-	defer g.close(ctx)
+	defer unlink()
+	g, f := p.instance(ctx, p.caps.Fuel, p.caps.Fuel)
+	if g != nil {
+		defer g.close(ctx)
+	}
+	if f != nil {
+		return f
+	}
+	if p.foreign != nil {
+		return asFailure(p.foreign.Try(ctx, &Instance{g}))
+	}
 	v, f := g.call(ctx, exportVersion)
 	if f == nil && api.DecodeU32(v) != ABI {
 		f = fail(ReasonABI, fmt.Sprintf("the module says that it is made for version %d of the ABI; %d is spoken", api.DecodeU32(v), ABI))

@@ -210,7 +210,10 @@ func abi() []Case {
 	}
 	return []Case{
 		{"import-unknown", "imports a function that nobody offers", imp("env", "now", 0, typeVersion), true, policywasm.ReasonImport},
-		{"import-wasi", "wants WASI: files, clock and randomness", imp("wasi_snapshot_preview1", "random_get", 0, typeVersion), true, policywasm.ReasonImport},
+		{"import-wasi-files", "wants to open files", imp("wasi_snapshot_preview1", "path_open", 0, typeVersion), true, policywasm.ReasonImport},
+		{"import-wasi-sockets", "wants to take connections", imp("wasi_snapshot_preview1", "sock_accept", 0, typeVersion), true, policywasm.ReasonImport},
+		{"import-wasi-unstable", "wants WASI of an older version", imp("wasi_unstable", "sched_yield", 0, typeVersion), true, policywasm.ReasonImport},
+		{"import-wasi-type", "wants one of WASI's functions, with another type", imp("wasi_snapshot_preview1", "random_get", 0, typeVersion), true, sig},
 		{"import-log", "wants a log where none is offered", imp("tmcp_1", "log", 0, typeVoid), true, policywasm.ReasonImport},
 		{"import-memory", "imports its memory", imp("env", "memory", 2, 0, 1), true, policywasm.ReasonImport},
 		{"import-global", "imports a global", imp("env", "g", 3, I32, 0), true, policywasm.ReasonImport},
