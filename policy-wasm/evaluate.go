@@ -155,10 +155,6 @@ func (p *Policy) run(ctx context.Context, e Entry, in []byte, fuel uint64, r *Re
 
 const pageSize = 64 << 10
 
-func withMemory(ctx context.Context, a experimental.MemoryAllocator) context.Context {
-	return experimental.WithMemoryAllocator(ctx, a)
-}
-
 // A guest is one instance.
 type guest struct {
 	m                 api.Module
@@ -172,7 +168,7 @@ type guest struct {
 // to is returned too, with the failure.
 func (p *Policy) instance(ctx context.Context, fuel, limit uint64) (*guest, *Failure) {
 	if p.caps.Memory != nil {
-		ctx = withMemory(ctx, p.caps.Memory)
+		ctx = experimental.WithMemoryAllocator(ctx, p.caps.Memory)
 	}
 	m, err := p.rt.InstantiateModule(ctx, p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/trustedmcp/tmcp/policy-wasm/scan"
 )
@@ -96,7 +97,7 @@ func (p *Policy) link(ctx context.Context) (context.Context, func(), *Failure) {
 		return ctx, func() {}, nil
 	}
 	if p.caps.Memory != nil {
-		ctx = withMemory(ctx, p.caps.Memory)
+		ctx = experimental.WithMemoryAllocator(ctx, p.caps.Memory)
 	}
 	ctx, done, err := p.foreign.Link(ctx)
 	return ctx, done, asFailure(err)
