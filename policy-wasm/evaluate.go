@@ -25,7 +25,8 @@ type Call struct {
 	Inputs func(i int) *Input
 }
 
-// Evaluate asks the policy in a fresh instance. It always returns a result:
+// Evaluate asks the policy in a fresh instance, or, where the caps say so, in
+// one of the pool. It always returns a result:
 // without a decision of the policy's, Failure says why it is a denial. ctx
 // counts until the evaluation starts; from then on fuel bounds it.
 func (p *Policy) Evaluate(ctx context.Context, c Call) (r *Result) {
@@ -76,14 +77,33 @@ func (p *Policy) evaluate(ctx context.Context, c Call, r *Result) *Failure {
 		log = &logBuffer{limit: p.caps.Log}
 		ctx = context.WithValue(ctx, logKey{}, log)
 	}
-	out, f := p.run(ctx, c.Entry, in, fuel, r)
+	g, f := p.take(ctx, fuel)
+	if g != nil {
+		kept := false
+		defer func() { // a panic of the engine comes by here too
+			if !kept {
+				g.close(ctx)
+			}
+		}()
+		if f == nil {
+			f = p.ask(ctx, g, c.Entry, in, r)
+		}
+		r.Fuel, r.Pages = g.used(), g.memory.Size()/pageSize
+		kept = f == nil && p.keep(g)
+	}
 	if log != nil {
 		r.Log = log.b
 	}
+	return f
+}
+
+// ask has an instance answer, and takes its answer into r.
+func (p *Policy) ask(ctx context.Context, g *guest, e Entry, in []byte, r *Result) *Failure {
+	out, f := p.run(ctx, g, e, in)
 	if f != nil {
 		return f
 	}
-	return p.accept(out, c.Entry, r)
+	return p.accept(out, e, r)
 }
 
 // accept decodes the policy's output into r, and checks that it can be meant.
@@ -104,30 +124,8 @@ func (p *Policy) accept(out []byte, e Entry, r *Result) *Failure {
 	return nil
 }
 
-// run gives a fresh instance the input, and returns a copy of its output.
-func (p *Policy) run(ctx context.Context, e Entry, in []byte, fuel uint64, r *Result) (out []byte, f *Failure) {
-	ctx, unlink, f := p.link(ctx)
-	if f != nil {
-		return nil, f
-	}
-	defer unlink()
-	g, f := p.instance(ctx, fuel, p.caps.Fuel)
-	if g != nil {
-		defer func() {
-			r.Fuel, r.Pages = g.used(), g.memory.Size()/pageSize
-			g.close(ctx)
-		}()
-	}
-	if f != nil {
-		return nil, f
-	}
-	if p.foreign != nil {
-		out, err := p.foreign.Ask(ctx, &Instance{g}, e, in)
-		if err == nil && len(out) > p.caps.Output {
-			return nil, fail(ReasonOversize, fmt.Sprintf("result of %d bytes; at most %d are allowed", len(out), p.caps.Output))
-		}
-		return out, asFailure(err)
-	}
+// run gives an instance the input, and returns a copy of its output.
+func (p *Policy) run(ctx context.Context, g *guest, e Entry, in []byte) (out []byte, f *Failure) {
 	v, f := g.call(ctx, exportAllocate, uint64(len(in)))
 	if f != nil {
 		return nil, f
@@ -162,6 +160,9 @@ type guest struct {
 	fuel, depth, grow api.MutableGlobal
 	granted           uint64
 	cap               uint64
+	funcs             map[string]api.Function // looked up before
+	uses              int                     // evaluations that it was kept after
+	pages             uint32                  // of memory when it was made
 }
 
 // instance makes an instance and lets it initialise itself. A guest that failed
@@ -177,6 +178,7 @@ func (p *Policy) instance(ctx context.Context, fuel, limit uint64) (*guest, *Fai
 	mutable := func(name string) api.MutableGlobal { return m.ExportedGlobal(name).(api.MutableGlobal) }
 	g := &guest{m: m, memory: m.Memory(), fuel: mutable(scan.FuelGlobal), depth: mutable(scan.DepthGlobal), grow: mutable(scan.GrowGlobal), granted: min(fuel, 1<<62), cap: limit}
 	g.fuel.Set(g.granted)
+	g.pages = g.memory.Size() / pageSize
 	if p.module.Starts() {
 		if _, f := g.call(ctx, scan.StartFunc); f != nil {
 			return g, f
@@ -192,7 +194,11 @@ func (p *Policy) instance(ctx context.Context, fuel, limit uint64) (*guest, *Fai
 
 // call calls an export, and tells the causes of a trap apart.
 func (g *guest) call(ctx context.Context, name string, args ...uint64) (uint64, *Failure) {
-	out, err := g.m.ExportedFunction(name).Call(ctx, args...)
+	fn := g.funcs[name]
+	if fn == nil {
+		fn = g.m.ExportedFunction(name)
+	}
+	out, err := fn.Call(ctx, args...)
 	var f *Failure
 	switch {
 	case err == nil && len(out) == 0:

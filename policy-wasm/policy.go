@@ -15,6 +15,7 @@ package policywasm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -71,6 +72,13 @@ type Caps struct {
 	Log         int      // bytes of log that are kept of an evaluation; 0: policies can't log
 	Engine      Engine
 
+	// Pool is how many instances are kept for evaluations to come; 0: each
+	// evaluation has a fresh one. It is for modules that the operator trusts: what a
+	// pooled instance was given before can show in what it decides and in the fuel
+	// that it uses, an answer can't be computed again from module and input alone,
+	// and initialisation is paid by the first evaluation only. An instance that
+	// failed in any way is never used again.
+	Pool int
 	// Memory, if set, makes the memories of instances; nil: the engine does.
 	Memory experimental.MemoryAllocator
 	// Cache, if set, keeps what was compiled, so that it is compiled once. Whoever
@@ -107,6 +115,7 @@ type Policy struct {
 	rt       wazero.Runtime
 	compiled wazero.CompiledModule
 	places   chan struct{}
+	pool     chan *guest
 }
 
 // logImport is the one import that there is: tmcp_1 log (pointer, length).
@@ -133,6 +142,9 @@ func load(ctx context.Context, module []byte, caps Caps, foreign Foreign) (*Poli
 		return nil, fromScan(err)
 	}
 	p := &Policy{module: m, foreign: foreign, caps: caps, places: make(chan struct{}, caps.Concurrent)}
+	if caps.Pool > 0 {
+		p.pool = make(chan *guest, min(caps.Pool, caps.Concurrent))
+	}
 	if f := p.describe(); f != nil {
 		return nil, f
 	}
@@ -294,5 +306,10 @@ func (p *Policy) Close(ctx context.Context) error {
 	if p.rt == nil {
 		return nil
 	}
-	return p.rt.Close(ctx)
+	p.drain(ctx)
+	err := p.rt.Close(ctx)
+	if p.compiled != nil { // a cache would keep it
+		err = errors.Join(err, p.compiled.Close(ctx))
+	}
+	return err
 }

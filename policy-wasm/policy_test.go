@@ -459,12 +459,14 @@ func FuzzMetadata(f *testing.F) {
 }
 
 // BenchmarkEvaluate has a small guest look through a document of 4 KiB, in a
-// fresh instance each time.
+// fresh instance each time, and in a pooled one.
 func BenchmarkEvaluate(b *testing.B) {
 	doc := `{"a":"` + strings.Repeat("x", 4000) + `","debug":false}`
-	for name, e := range engines {
+	for name, c := range map[string]policywasm.Caps{
+		"compiler": caps(policywasm.Compiler), "interpreter": caps(policywasm.Interpreter), "pooled": pooled(policywasm.Compiler, 4),
+	} {
 		b.Run(name, func(b *testing.B) {
-			p := load(b, corpus.Debug().Module(), caps(e))
+			p := load(b, corpus.Debug().Module(), c)
 			in := input(b, doc)
 			b.ReportAllocs()
 			for b.Loop() {
