@@ -523,7 +523,7 @@ func (r *Result) Explanation() string {
 	for _, d := range r.Devices {
 		fmt.Fprintf(&b, "; %s", or(string(d.Kind), "unknown evidence"))
 		if d.TCB != nil && d.TCB.Status != "" {
-			b.WriteString(", " + describe(d.TCB))
+			b.WriteString(", " + Describe(d.TCB))
 		}
 	}
 	if r.Simulated {

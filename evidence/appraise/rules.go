@@ -389,7 +389,7 @@ func (p *RulesPolicy) claims(c *evidence.Checks, name func(string) string, d *De
 			continue // of another kind of TEE
 		}
 		got, ok := d.Claims.Values[claim]
-		text := show(got)
+		text := Show(got)
 		want := p.rules.Claims[claim]
 		good := ok && slices.ContainsFunc(want, func(w string) bool { return strings.EqualFold(w, text) })
 		detail := text
@@ -405,8 +405,8 @@ func (p *RulesPolicy) claims(c *evidence.Checks, name func(string) string, d *De
 	return identified
 }
 
-// show is how a claim is written in a policy.
-func show(v any) string {
+// Show is how a claim is written in a policy: bytes in hex, lists with commas.
+func Show(v any) string {
 	switch v := v.(type) {
 	case []byte:
 		return hex.EncodeToString(v)
@@ -459,7 +459,7 @@ func (p *RulesPolicy) tcb(c *evidence.Checks, name string, d *Device, now time.T
 	if len(accept) == 0 {
 		accept = []evidence.TCBStatus{evidence.UpToDate}
 	}
-	said := describe(t)
+	said := Describe(t)
 	late := t.Status == evidence.OutOfDate || t.Status == evidence.OutOfDateConfigurationNeeded
 	switch {
 	case slices.Contains(accept, t.Status):
@@ -493,9 +493,9 @@ func joined(list []evidence.TCBStatus) string {
 	return strings.Join(s, ", ")
 }
 
-// describe says how far behind firmware is, part by part: "platform TCB
+// Describe says how far behind firmware is, part by part: "platform TCB
 // OutOfDate since 2026-02-11, 2 levels behind, INTEL-SA-01234".
-func describe(t *evidence.TCB) string {
+func Describe(t *evidence.TCB) string {
 	if len(t.Parts) == 0 {
 		return "TCB " + string(t.Status)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/trustedmcp/tmcp/evidence/cmw"
 	"github.com/trustedmcp/tmcp/evidence/ear"
 	"github.com/trustedmcp/tmcp/evidence/eat"
+	"github.com/trustedmcp/tmcp/gateway/policy"
 	"github.com/trustedmcp/tmcp/protocol"
 )
 
@@ -248,7 +249,7 @@ func (c *Client) judge(token, nonce []byte, now time.Time) (*protocol.Appraisal,
 	if err != nil {
 		return nil, fmt.Errorf("its result is not believed: %w", err)
 	}
-	a := &protocol.Appraisal{Result: token, Expires: r.Expires}
+	a := &protocol.Appraisal{Result: token, Expires: r.Expires, Attributes: policy.FromEAR(r)}
 	var bad []string
 	warn := c.cfg.Warnings || c.cfg.Simulated // nobody affirms a simulated TEE
 	for name, sub := range r.Submods {
@@ -267,7 +268,8 @@ func (c *Client) judge(token, nonce []byte, now time.Time) (*protocol.Appraisal,
 		}
 		for _, id := range sub.Policies {
 			if d, ok := ear.PolicyDigest(id); ok {
-				a.Policy = d
+				a.Policy = d // the first is of all together
+				break
 			}
 		}
 	}
