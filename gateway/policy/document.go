@@ -34,7 +34,7 @@ func Appraisal(f *appraise.Facts) *document.Document {
 
 // Attributes are what was proven of a peer, for [appraise.Config.Attributes].
 func Attributes(r *appraise.Result) []byte {
-	b, err := json.Marshal(devices(r.Devices), json.FormatNilMapAsNull(true))
+	b, err := json.Marshal(devices(r.Devices), json.FormatNilMapAsNull(true), json.Deterministic(true))
 	if err != nil {
 		return nil // then calls are judged without
 	}
@@ -198,7 +198,7 @@ func FromEAR(r *ear.Result) []byte {
 		}
 		out = append(out, d)
 	}
-	b, err := json.Marshal(out, json.FormatNilMapAsNull(true))
+	b, err := json.Marshal(out, json.FormatNilMapAsNull(true), json.Deterministic(true))
 	if err != nil {
 		return nil
 	}

@@ -140,7 +140,7 @@ var sampleNames = []string{"call-attested", "call-identity", "call-unknown", "gp
 func TestSamples(t *testing.T) {
 	for _, name := range sampleNames {
 		d := sample(t, name)
-		got := must(json.Marshal(must(d.JSON()), jsontext.WithIndent("\t")))
+		got := must(json.Marshal(must(d.JSON()), jsontext.WithIndent("\t"), json.Deterministic(true)))
 		if _, err := document.Parse(got); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}

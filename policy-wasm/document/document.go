@@ -104,7 +104,7 @@ func (d *Document) JSON() (jsontext.Value, error) {
 	if d.Call != nil && d.Call.Arguments == nil {
 		d.Call.Arguments = jsontext.Value("null")
 	}
-	return json.Marshal(d, json.FormatNilMapAsNull(true))
+	return json.Marshal(d, json.FormatNilMapAsNull(true), json.Deterministic(true))
 }
 
 // Parse reads a document, and refuses one with members that are missing,
