@@ -1,0 +1,189 @@
+package policytest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
+)
+
+// A Runner runs tests against one policy.
+type Runner struct {
+	Policy policywasm.Evaluator
+	// Also are the same policy once more, such as in the other engine. They must say
+	// the same, to the unit of fuel.
+	Also   []policywasm.Evaluator
+	Source Source // of base documents
+}
+
+// An Outcome is what came of one test. It passed when it has no problems and
+// no findings.
+type Outcome struct {
+	File     string    `json:"file"`
+	Test     string    `json:"test"`
+	Problems []string  `json:"problems"` // how the answer differs from what is wanted
+	Answer   *Answer   `json:"answer"`   // nil where the document could not be made
+	Mutants  int       `json:"mutants"`  // damaged documents that were tried
+	Findings []Finding `json:"findings"` // of [Runner.Mutate]
+	Notes    []string  `json:"notes,omitempty"`
+}
+
+// Passed reports whether all is as wanted.
+func (o *Outcome) Passed() bool { return len(o.Problems) == 0 && len(o.Findings) == 0 }
+
+// Run runs the tests of a file in their order. It ends early when ctx does.
+func (r *Runner) Run(ctx context.Context, f *File) ([]Outcome, error) {
+	var out []Outcome
+	for i := range f.Tests {
+		if err := ctx.Err(); err != nil {
+			return out, err
+		}
+		t := &f.Tests[i]
+		o := Outcome{File: f.Path, Test: t.Name, Problems: []string{}, Findings: []Finding{}}
+		if err := r.test(ctx, f, t, &o); err != nil {
+			o.Problems = append(o.Problems, "document: "+err.Error())
+		}
+		out = append(out, o)
+	}
+	return out, ctx.Err()
+}
+
+func (r *Runner) test(ctx context.Context, f *File, t *Test, o *Outcome) error {
+	doc, err := f.build(t, r.Source)
+	if err != nil {
+		return err
+	}
+	q, err := r.question(doc)
+	if err != nil {
+		return err
+	}
+	in, err := input(doc, r.Policy.Metadata())
+	if err != nil {
+		return err
+	}
+	o.Answer = AnswerOf(q.ask(ctx, r.Policy, in))
+	o.Problems = append(o.Problems, t.Want.compare(o.Answer)...)
+	for i, other := range r.Also {
+		if b := AnswerOf(q.ask(ctx, other, in)); !o.Answer.same(b) {
+			o.Problems = append(o.Problems, fmt.Sprintf("engine %d says otherwise: %s", i+2, b.Line()))
+		}
+	}
+	if args, _ := lookup(doc, "/call/arguments"); args != nil {
+		if v, _ := lookup(withoutArguments(doc, r.Policy.Metadata()), "/call/arguments"); v == nil {
+			o.Notes = append(o.Notes, "the policy does not get call.arguments: it declares no input that begins with /call/arguments")
+		}
+	}
+	if f.mutates(t) && o.Answer.Failure == nil {
+		o.Findings, o.Mutants = r.Mutate(ctx, doc, f.Optional)
+	}
+	return nil
+}
+
+func (f *File) mutates(t *Test) bool {
+	switch {
+	case t.Mutate != nil:
+		return *t.Mutate
+	case f.Mutate != nil:
+		return *f.Mutate
+	}
+	return true
+}
+
+// A question is asked again and again, of changed documents too.
+type question policywasm.Entry
+
+func (r *Runner) question(doc any) (question, error) {
+	v, _ := lookup(doc, "/question")
+	s, ok := v.(string)
+	if e := policywasm.Entry(s); !ok || e != policywasm.Appraise && e != policywasm.Authorize {
+		return "", fmt.Errorf("/question is none of appraise and authorize")
+	}
+	return question(s), nil
+}
+
+func (q question) ask(ctx context.Context, p policywasm.Evaluator, in *policywasm.Input) *policywasm.Result {
+	return p.Evaluate(ctx, policywasm.Call{Entry: policywasm.Entry(q), Input: in})
+}
+
+// compare says how an answer differs from what is wanted.
+func (w *Want) compare(a *Answer) (problems []string) {
+	add := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
+	switch {
+	case w.Failure != "" && (a.Failure == nil || a.Failure.Reason != w.Failure):
+		add("failure: want %s, got %s", w.Failure, a.Line())
+		return problems
+	case w.Failure != "":
+		return nil
+	case a.Failure != nil:
+		add("decision: want %s, got none: %s", w.Decision, a.Line())
+		return problems
+	case w.Decision != a.Decision:
+		add("decision: want %s, got %s", w.Decision, a.Line())
+	}
+	if w.Codes != nil {
+		want, got := slices.Clone(w.Codes), a.codes()
+		slices.Sort(want)
+		if want = slices.Compact(want); !slices.Equal(want, got) {
+			add("codes: want [%s], got [%s]", printable(strings.Join(want, " ")), strings.Join(got, " "))
+		}
+	}
+	for _, claim := range slices.Sorted(maps.Keys(w.Vector)) {
+		if got, ok := a.Vector[claim]; !ok {
+			add("vector: want %s %d, got none", printable(claim), w.Vector[claim])
+		} else if got != w.Vector[claim] {
+			add("vector: want %s %d, got %d", printable(claim), w.Vector[claim], got)
+		}
+	}
+	if w.Obligations != nil {
+		for _, id := range slices.Sorted(maps.Keys(w.Obligations)) {
+			if got, ok := a.Obligations[id]; !ok {
+				add("obligations: want %s, got none", printable(id))
+			} else if !equal(got, w.Obligations[id]) {
+				add("obligations: want %s %s, got %s", printable(id), printable(string(w.Obligations[id])), printable(string(got)))
+			}
+		}
+		for _, id := range slices.Sorted(maps.Keys(a.Obligations)) {
+			if _, ok := w.Obligations[id]; !ok {
+				add("obligations: %s is not wanted", id)
+			}
+		}
+	}
+	return problems
+}
+
+func equal(a, b jsontext.Value) bool {
+	a, b = a.Clone(), b.Clone()
+	return a.Canonicalize() == nil && b.Canonicalize() == nil && bytes.Equal(a, b)
+}
+
+// Line is the answer in one line that is safe to show.
+func (a *Answer) Line() string {
+	if a.Failure != nil {
+		return fmt.Sprintf("a failure, %s: %s", a.Failure.Reason, printable(a.Failure.Detail))
+	}
+	s := a.Decision
+	for i, r := range a.Reasons {
+		switch {
+		case i == 0:
+			s += ": "
+		case i == 4:
+			return s + fmt.Sprintf(" and %d more", len(a.Reasons)-i)
+		default:
+			s += ", "
+		}
+		s += r.Code
+		if r.Claim != "" {
+			s += " at " + printable(r.Claim)
+		}
+		if r.Text != "" {
+			s += fmt.Sprintf(" (%s)", printable(r.Text))
+		}
+	}
+	return s
+}
