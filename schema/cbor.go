@@ -14,7 +14,7 @@ const maxCBOR = 5 << 20
 
 // CBORRules are the rules of [CDDL] that [ValidateCBOR] knows.
 func CBORRules() []string {
-	return []string{"answer-frame", "content", "frame", "key-claims", "key-object", "next-frame", "open-frame", "settings"}
+	return []string{"answer-frame", "content", "frame", "key-claims", "key-object", "next-frame", "open-frame", "policy-document", "policy-metadata", "policy-result", "settings"}
 }
 
 var cborRules = map[string]shape{
@@ -26,6 +26,10 @@ var cborRules = map[string]shape{
 	"next-frame":   nextFrame,
 	"answer-frame": answerFrame,
 	"content":      content,
+
+	"policy-metadata": policyMetadata,
+	"policy-document": policyDocument,
+	"policy-result":   policyResult,
 }
 
 // ValidateCBOR checks data against a rule of [CDDL]: one of [CBORRules]. It

@@ -222,7 +222,7 @@ func cborCases() []cborCase {
 	add("frame", "no bytes", nil, "")
 	add("frame", "huge array", []byte{0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, "")
 	add("frame", "deep", bytes.Repeat([]byte{0x81}, 5000), "")
-	return out
+	return append(out, policyCBOR()...)
 }
 
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }

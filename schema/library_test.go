@@ -35,6 +35,17 @@ func TestWalkAgreesWithLibrary(t *testing.T) {
 		doc := clone(t, cs.Message).(map[string]any)
 		mutate(doc, "", func(string, string) { agree("trust", trustShapes[cs.Shape].def, trust, doc) })
 	}
+	judged := map[string]*jsonNode{}
+	if ours, err = policyDefs(); err != nil {
+		t.Fatal(err)
+	}
+	for name, nd := range ours {
+		judged[name] = &jsonNode{nd, c.MustCompile(base + "trust/policy.json#/$defs/" + name)}
+	}
+	for _, cs := range policyCases(t) {
+		doc := clone(t, cs.Message).(map[string]any)
+		mutate(doc, "", func(string, string) { agree("policy", policyShapes[cs.Shape].def, judged, doc) })
+	}
 	for _, rev := range Revisions() {
 		r, err := loadRevision(files, rev)
 		if err != nil {

@@ -5,7 +5,8 @@
 // Call [ValidateMCP] first: it checks one core MCP message of any of the five
 // revisions. [ValidateSettings], [ValidateOuter] and [ValidateErrorData] check
 // what the extension org.trustedmcp/trust adds in JSON, [ValidateCBOR] its key
-// objects and sealed frames, and [ValidateLedger] the requirement ledger of
+// objects and sealed frames, [ValidatePolicyDocument] and [ValidatePolicyResult]
+// what policies judge and return, and [ValidateLedger] the requirement ledger of
 // the specification.
 //
 // The JSON shapes are JSON Schema 2020-12 files and the CBOR shapes are CDDL

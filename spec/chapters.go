@@ -20,10 +20,10 @@ type Chapter struct {
 
 // The marker that ends a sentence which binds: its id and the letters of those
 // whom it binds, as in "[TMCP-4.3-2 CS]".
-var marker = regexp.MustCompile(`\[(TMCP-(\d+)\.(\d+)-(\d+)) ([CSGV]+)(?: ([a-z-]+))?\]`)
+var marker = regexp.MustCompile(`\[(TMCP-(\d+)\.(\d+)-(\d+)) ([CSGVH]+)(?: ([a-z-]+))?\]`)
 
 // newMarker stands where a new sentence has no id yet: "[+ CS]".
-var newMarker = regexp.MustCompile(`\[\+ ([CSGV]+(?: [a-z-]+)?)\]`)
+var newMarker = regexp.MustCompile(`\[\+ ([CSGVH]+(?: [a-z-]+)?)\]`)
 
 // keywords are those of BCP 14; longer ones first.
 var keywords = regexp.MustCompile(`\b(MUST NOT|MUST|SHALL NOT|SHALL|SHOULD NOT|SHOULD|NOT RECOMMENDED|RECOMMENDED|REQUIRED|MAY|OPTIONAL)\b`)
@@ -37,7 +37,7 @@ var (
 	sentenceEnd = regexp.MustCompile(`[.!?:]\*{0,2} +`)
 )
 
-var roleNames = map[rune]string{'C': "client", 'S': "server", 'G': "gateway", 'V': "verifier"}
+var roleNames = map[rune]string{'C': "client", 'S': "server", 'G': "gateway", 'V': "verifier", 'H': "host"}
 
 // ChapterFiles lists the chapters of a folder, in order.
 func ChapterFiles(fsys fs.FS) ([]string, error) {
