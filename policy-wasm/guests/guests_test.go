@@ -1,0 +1,54 @@
+package guests
+
+import (
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestFiles: each language has a project with all that it needs.
+func TestFiles(t *testing.T) {
+	for _, lang := range Languages() {
+		if _, err := Recipe(lang); err != nil {
+			t.Error(err)
+		}
+		for name, get := range map[string]func() (fs.FS, error){
+			"starter": func() (fs.FS, error) { return Files(lang) },
+			"grace":   func() (fs.FS, error) { return Example(lang, "grace") },
+		} {
+			fsys, err := get()
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			var names []string
+			err = fs.WalkDir(fsys, ".", func(p string, d fs.DirEntry, err error) error {
+				if err == nil && !d.IsDir() {
+					names = append(names, p)
+				}
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			for _, want := range []string{"policy.json", "tests/" + name + ".json", "README.md"} {
+				if name == "grace" && want == "README.md" {
+					continue
+				}
+				if !slices.Contains(names, want) {
+					t.Errorf("%s, %s: no %s among %s", lang, name, want, strings.Join(names, " "))
+				}
+			}
+			if i := slices.IndexFunc(names, func(n string) bool { return strings.HasSuffix(n, ".txt") }); i >= 0 {
+				t.Errorf("%s, %s: %s", lang, name, names[i])
+			}
+		}
+	}
+	if _, err := Files("cobol"); err == nil || !strings.Contains(err.Error(), "there are ") {
+		t.Errorf("files of an unknown language: %v", err)
+	}
+	if _, err := Example("c", "none"); err == nil {
+		t.Error("an example that is not there")
+	}
+}
