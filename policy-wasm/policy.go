@@ -116,6 +116,7 @@ type Policy struct {
 	compiled wazero.CompiledModule
 	places   chan struct{}
 	pool     chan *guest
+	starts   uint64 // fuel
 }
 
 // logImport is the one import that there is: tmcp_1 log (pointer, length).
@@ -280,6 +281,7 @@ func (p *Policy) try(ctx context.Context) *Failure {
 	if f != nil {
 		return f
 	}
+	p.starts = g.used()
 	if p.foreign != nil {
 		return asFailure(p.foreign.Try(ctx, &Instance{g}))
 	}
@@ -289,6 +291,10 @@ func (p *Policy) try(ctx context.Context) *Failure {
 	}
 	return f
 }
+
+// StartFuel is what an instance takes before it is asked: its start function and
+// _initialize.
+func (p *Policy) StartFuel() uint64 { return p.starts }
 
 // Digest is the SHA-256 of the module as it was loaded: the policy's name in
 // attestation results.
