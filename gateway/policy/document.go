@@ -113,7 +113,7 @@ func devices(all []appraise.Device) []document.Device {
 		o := document.Device{Label: d.Label, Kind: string(d.Kind), Checks: checks(d.Checks), TCB: tcb(d.TCB)}
 		if c := d.Claims; c != nil {
 			o.Proven, o.Simulated, o.Debug = true, c.Simulated, c.Debug
-			o.Platform, o.NotAfter, o.Claims = hexOf(c.Platform), seconds(c.NotAfter), claims(c.Values)
+			o.Platform, o.NotAfter, o.Claims = hexOf(c.Platform), seconds(c.NotAfter), claims(d.Kind, c.Values)
 		}
 		if r := d.References; r != nil {
 			tags := r.Tags
@@ -157,9 +157,13 @@ func tcb(t *evidence.TCB) *document.TCB {
 }
 
 // claims are values as the data model of documents has them. Integers beyond it
-// are text, as in the arguments of calls.
-func claims(values map[string]any) map[string]any {
+// are text, as in the arguments of calls. What a kind's evidence may tell, and
+// this does not, is null.
+func claims(kind evidence.Kind, values map[string]any) map[string]any {
 	out := make(map[string]any, len(values))
+	for _, name := range document.ClaimNames(string(kind)) {
+		out[name] = nil
+	}
 	for name, v := range values {
 		switch v := v.(type) {
 		case []byte:

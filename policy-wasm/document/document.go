@@ -47,7 +47,7 @@ type Device struct {
 	Checks     []Check        `json:"checks"`     // of the verifier, in their order
 	TCB        *TCB           `json:"tcb"`        // null where nothing is known
 	References *References    `json:"references"` // null where there are no reference values
-	Claims     map[string]any `json:"claims"`     // spec section 18.9: bytes in hex, text, integers, booleans, lists of text; null where they are not told
+	Claims     map[string]any `json:"claims"`     // spec section 18.9: bytes in hex, text, integers, booleans, lists of text, null (see ClaimNames); null where nothing is proven
 	NotAfter   *int64         `json:"not_after"`  // when certificates and collateral end; null
 }
 
