@@ -24,6 +24,13 @@ var files embed.FS
 // Placeholder stands in the files of a project where its name must stand.
 const Placeholder = "NAME"
 
+// goSDK is the SDK for Go as the policies here import it. In a project it is a
+// folder of the project's own module.
+const goSDK = "github.com/trustedmcp/tmcp/policy-wasm/guests/go/sdk"
+
+// shared names the language whose files a language has beside its own.
+var shared = map[string]string{"tinygo": "go"}
+
 // Languages returns the names of the languages that a policy can be written in,
 // sorted.
 func Languages() []string {
@@ -53,10 +60,18 @@ func project(lang, from, tests string) (fs.FS, error) {
 	}
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
+	there := map[string]bool{}
 	put := func(from, to string) error {
+		if there[to] {
+			return nil
+		}
+		there[to] = true
 		content, err := files.ReadFile(from)
 		if err != nil {
 			return err
+		}
+		if path.Ext(to) == ".go" {
+			content = bytes.ReplaceAll(content, []byte(goSDK), []byte("policy/sdk"))
 		}
 		w, err := z.CreateHeader(&zip.FileHeader{Name: to})
 		if err == nil {
@@ -65,18 +80,24 @@ func project(lang, from, tests string) (fs.FS, error) {
 		return err
 	}
 	add := func(dir, to string) error {
+		if _, err := fs.Stat(files, dir); err != nil && to != "" {
+			return nil // a language without an SDK
+		}
 		return fs.WalkDir(files, dir, func(p string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() {
+			if err != nil || d.IsDir() || to != "" && (strings.HasSuffix(p, "_test.go") || strings.Contains(p, "/testdata/")) {
 				return err
 			}
 			return put(p, path.Join(to, rename(strings.TrimPrefix(p, dir+"/"))))
 		})
 	}
-	if err := add(lang+"/"+from, ""); err != nil {
-		return nil, fmt.Errorf("there is no such policy in %s: %w", lang, err)
-	}
-	if _, err := fs.Stat(files, lang+"/sdk"); err == nil {
-		if err := add(lang+"/sdk", "sdk"); err != nil {
+	for _, l := range []string{lang, shared[lang]} {
+		if l == "" {
+			continue
+		}
+		if err := add(l+"/"+from, ""); err != nil {
+			return nil, fmt.Errorf("there is no such policy in %s: %w", l, err)
+		}
+		if err := add(l+"/sdk", "sdk"); err != nil {
 			return nil, err
 		}
 	}

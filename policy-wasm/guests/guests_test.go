@@ -52,3 +52,32 @@ func TestFiles(t *testing.T) {
 		t.Error("an example that is not there")
 	}
 }
+
+// TestGoStandsAlone: a project in Go needs nothing of this module, and none of
+// the tests of its SDK.
+func TestGoStandsAlone(t *testing.T) {
+	for _, lang := range []string{"go", "tinygo"} {
+		fsys, err := Files(lang)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"go.mod", "policy.go", "policy_test.go", "sdk/policy.go"} {
+			if _, err := fs.Stat(fsys, name); err != nil {
+				t.Errorf("%s: %v", lang, err)
+			}
+		}
+		err = fs.WalkDir(fsys, ".", func(p string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			b, err := fs.ReadFile(fsys, p)
+			if strings.Contains(string(b), "trustedmcp/tmcp/") || strings.HasPrefix(p, "sdk/") && strings.HasSuffix(p, "_test.go") {
+				t.Errorf("%s: %s does not belong there, or names this module", lang, p)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
