@@ -18,6 +18,7 @@ const (
 	ReasonExport        = scan.Export
 	ReasonSignature     = scan.Signature
 	ReasonMemory        = scan.Memory            // the memory would pass its cap
+	ReasonCompile       = "policy.compile"       // compiling took more time or memory than the host grants
 	ReasonMetadata      = "policy.metadata"      // none, or not as the ABI says
 	ReasonABI           = "policy.abi"           // made for another version of the ABI
 	ReasonEntry         = "policy.entry"         // the policy does not answer that question

@@ -126,13 +126,43 @@ var logImport = scan.Func{Module: "tmcp_1", Name: "log", Type: scan.FuncType{Par
 // Errors are of type [*Failure]. The caller closes the policy.
 //
 // Compiling does not end with ctx: what it may cost is bounded by the limits of
-// package scan. At their edge a hostile module takes some ten seconds; lower
-// Scan.TotalCost where that is too long.
+// package scan. At their edge a hostile module takes some ten seconds; where that
+// is too long, [Compile] it in a process that can be killed.
 func Load(ctx context.Context, module []byte, caps Caps) (*Policy, error) {
 	return load(ctx, module, caps, nil)
 }
 
 func load(ctx context.Context, module []byte, caps Caps, foreign Foreign) (*Policy, error) {
+	p, f := compiled(ctx, module, caps, foreign)
+	if f == nil {
+		f = p.try(ctx)
+	}
+	if f != nil {
+		p.Close(ctx)
+		return nil, f
+	}
+	return p, nil
+}
+
+// Compile does what [Load] does up to where the module would first run: what was
+// compiled is in caps.Cache then. Errors are of type [*Failure].
+func Compile(ctx context.Context, module []byte, caps Caps) error {
+	return compileOnly(ctx, module, caps, nil)
+}
+
+func compileOnly(ctx context.Context, module []byte, caps Caps, foreign Foreign) error {
+	p, f := compiled(ctx, module, caps, foreign)
+	p.Close(ctx)
+	if f != nil {
+		return f
+	}
+	return nil
+}
+
+// compiled scans, checks and compiles a module. The policy is to be closed even
+// with a failure.
+func compiled(ctx context.Context, module []byte, caps Caps, foreign Foreign) (*Policy, *Failure) {
+	p := &Policy{foreign: foreign}
 	caps.Concurrent = max(caps.Concurrent, 1)
 	caps.Scan.Allow = slices.Concat(caps.Scan.Allow, wasiImports)
 	if caps.Log > 0 {
@@ -140,27 +170,19 @@ func load(ctx context.Context, module []byte, caps Caps, foreign Foreign) (*Poli
 	}
 	m, err := scan.Scan(module, caps.Scan)
 	if err != nil {
-		return nil, fromScan(err)
+		return p, fromScan(err)
 	}
-	p := &Policy{module: m, foreign: foreign, caps: caps, places: make(chan struct{}, caps.Concurrent)}
+	p.module, p.caps, p.places = m, caps, make(chan struct{}, caps.Concurrent)
 	if caps.Pool > 0 {
 		p.pool = make(chan *guest, min(caps.Pool, caps.Concurrent))
 	}
 	if f := p.describe(); f != nil {
-		return nil, f
+		return p, f
 	}
 	if err := ctx.Err(); err != nil { // compiling does not look at it
-		return nil, fail(ReasonDeadline, "before compiling: "+err.Error())
+		return p, fail(ReasonDeadline, "before compiling: "+err.Error())
 	}
-	if f := p.compile(ctx); f != nil {
-		p.Close(ctx)
-		return nil, f
-	}
-	if f := p.try(ctx); f != nil {
-		p.Close(ctx)
-		return nil, f
-	}
-	return p, nil
+	return p, p.compile(ctx)
 }
 
 // describe checks metadata and exports against the ABI.
