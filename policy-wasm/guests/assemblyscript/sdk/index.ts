@@ -9,6 +9,6 @@ export function tmcp_abi_version(): i32 {
 }
 
 /** Where the document may stand. Memory is never freed: each question has an instance of its own. */
-export function tmcp_allocate(size: i32): usize {
-  return size > 0 && size <= 1 << 20 ? heap.alloc(size) : 0;
+export function tmcp_allocate(size: usize): usize {
+  return size <= 1 << 20 ? heap.alloc(size) : 0;
 }
