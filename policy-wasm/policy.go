@@ -318,6 +318,9 @@ func (p *Policy) try(ctx context.Context) *Failure {
 // _initialize.
 func (p *Policy) StartFuel() uint64 { return p.starts }
 
+// Cost is what compiling the module costs, in the units of [scan.Limits].
+func (p *Policy) Cost() int { return p.module.Cost }
+
 // Digest is the SHA-256 of the module as it was loaded: the policy's name in
 // attestation results.
 func (p *Policy) Digest() [32]byte { return p.module.Digest }
