@@ -22,6 +22,7 @@ import (
 	"github.com/trustedmcp/tmcp/evidence/x509ev"
 	"github.com/trustedmcp/tmcp/gateway/keyfile"
 	"github.com/trustedmcp/tmcp/protocol"
+	"github.com/trustedmcp/tmcp/transport"
 	"github.com/trustedmcp/tmcp/transport/attestedtls"
 )
 
@@ -114,6 +115,9 @@ func serveAttestedTLS(ctx context.Context, cfg ServeConfig, l net.Listener, read
 	if cfg.Identity == "" {
 		cfg.Identity = local
 	}
+	if cfg.Authorize != nil && cfg.TLS.Mode == attestedtls.ModeCertificate {
+		return errors.New("calls can't be authorized in the mode certificate, where evidence is of a certificate and not of the connection that a call comes over: use the mode exporter, or a profile that seals")
+	}
 	id, ephemeral, err := keyfile.LoadIdentity(cfg.Identity, cfg.IdentityKey, cfg.Certificate)
 	if err != nil {
 		return err
@@ -128,6 +132,9 @@ func serveAttestedTLS(ctx context.Context, cfg ServeConfig, l net.Listener, read
 		return err
 	}
 	defer closeInner()
+	if cfg.Authorize != nil {
+		inner = transport.Authorize(inner, cfg.Authorize, transport.Limits{MaxMessage: cfg.MaxMessage}, clientOf)
+	}
 	var mux http.ServeMux
 	mux.Handle(Path, until(ctx, inner))
 	return serveHTTP(ctx, al, &mux, cfg.Logger, func() {
@@ -135,11 +142,26 @@ func serveAttestedTLS(ctx context.Context, cfg ServeConfig, l net.Listener, read
 	}, nil)
 }
 
+// clientOf is who the other end of a connection proved to be.
+func clientOf(r *http.Request) transport.Party {
+	p := transport.Party{Role: protocol.RoleClient, Profile: protocol.ProfileAttestedTLS}
+	if result := attestedtls.ResultOf(r.Context()); result != nil {
+		p.Identity = result.Identity
+		if len(result.Appraisals) > 0 {
+			p.Appraisal = result.Appraisals[0]
+		}
+	}
+	return p
+}
+
 // attestedTransport reaches a server over attested TLS only.
 func (cfg *ConnectConfig) attestedTransport() (http.RoundTripper, func(), error) {
 	u, err := url.Parse(cfg.URL)
 	if err != nil || u.Host == "" || u.Scheme != "https" {
 		return nil, nil, fmt.Errorf("%q is not an https URL, which attested TLS needs", cfg.URL)
+	}
+	if cfg.Authorize != nil {
+		return nil, nil, errors.New("calls can't be authorized before they go out over attested TLS: the server is attested when the connection opens, which is after that; use a profile that seals")
 	}
 	if cfg.Appraiser == nil {
 		return nil, nil, errors.New("attested TLS needs an appraiser of the server's evidence")

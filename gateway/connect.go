@@ -35,8 +35,9 @@ type ConnectConfig struct {
 	FreshEvidence  bool               // ask for evidence made for a nonce of ours
 	Self           *protocol.Identity // who the client is, for servers that ask; nil: nobody
 	Attestation    *protocol.Attestation
-	Demands        []byte // digest of the policy that servers are appraised by, or nil
-	TLS            *TLS   // reach the server over attested TLS, unsealed; Anchor is not looked at then
+	Demands        []byte               // digest of the policy that servers are appraised by, or nil
+	Authorize      transport.Authorizer // asked before each message is sent; nil: none is
+	TLS            *TLS                 // reach the server over attested TLS, unsealed; Anchor is not looked at then
 
 	Header http.Header // added outside the seal, such as a proxy's own credentials
 
@@ -75,8 +76,9 @@ func (cfg *ConnectConfig) roundTripper() (http.RoundTripper, func(), error) {
 		Identity: cfg.Identity, Anchor: cfg.Anchor, Settings: settings, Mode: cfg.Offer.Mode, Carrier: cfg.Carrier,
 		OuterEra: cfg.OuterEra, Pad: cfg.Pad, Fresh: cfg.Fresh,
 		Profile: cfg.Profile, Appraiser: cfg.Appraiser, MaxEvidenceAge: cfg.MaxEvidenceAge, FreshEvidence: cfg.FreshEvidence, ClientKey: holder,
-		Limits:  transport.Limits{MaxMessage: cfg.MaxMessage},
-		Observe: refusals(cfg.Logger),
+		Limits:    transport.Limits{MaxMessage: cfg.MaxMessage},
+		Observe:   refusals(cfg.Logger),
+		Authorize: cfg.Authorize,
 	})
 	if err != nil {
 		return nil, nil, err

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/trustedmcp/tmcp/transport/attestedtls"
 )
 
 // shutdownGrace is how long calls under way may take to end at a shutdown.
@@ -32,7 +34,8 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *slog.Lo
 	var unused unusedConns
 	srv := &http.Server{
 		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn), ConnState: unused.note,
+		ConnContext: attestedtls.ConnContext,
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelWarn), ConnState: unused.note,
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(l) }()

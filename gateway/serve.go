@@ -57,6 +57,9 @@ type ServeConfig struct {
 	ClientKeys protocol.ClientKey
 	Demands    []byte // digest of the policy that clients are appraised by, or nil
 
+	// Authorize, if set, is asked before each message that the MCP server gets.
+	Authorize transport.Authorizer
+
 	// TLS serves plain MCP within attested TLS, in place of sealing it. Attestation
 	// is required then; Clients and ClientKeys are not looked at.
 	TLS *TLS
@@ -168,9 +171,10 @@ func Serve(ctx context.Context, cfg ServeConfig, ready func(Serving)) error {
 	defer closeInner()
 	handler, err := transport.Handler(until(ctx, inner), transport.ServerConfig{
 		AllowedHosts: cfg.AllowHosts, AllowedOrigins: cfg.AllowOrigins,
-		Trust:   server,
-		Limits:  transport.Limits{MaxMessage: cfg.MaxMessage},
-		Observe: observer(cfg.Logger),
+		Trust:     server,
+		Limits:    transport.Limits{MaxMessage: cfg.MaxMessage},
+		Observe:   observer(cfg.Logger),
+		Authorize: cfg.Authorize,
 	})
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -67,7 +68,7 @@ func mutualServer(e *testscript.Env) error {
 	if err != nil {
 		return err
 	}
-	judge, err := appraisal.Load(appraisal.Options{Simulator: true, Now: time.Now()})
+	judge, err := appraisal.Load(context.Background(), appraisal.Options{Simulator: true, Now: time.Now()})
 	if err != nil {
 		return err
 	}

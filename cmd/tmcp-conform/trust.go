@@ -13,6 +13,7 @@ import (
 	"github.com/trustedmcp/tmcp/conformance"
 	"github.com/trustedmcp/tmcp/gateway/appraisal"
 	"github.com/trustedmcp/tmcp/gateway/keyfile"
+	"github.com/trustedmcp/tmcp/gateway/policy"
 )
 
 // trustFlags say what the suite accepts as the evidence of a server, and who it
@@ -20,6 +21,7 @@ import (
 type trustFlags struct {
 	simulated      bool
 	o              appraisal.Options
+	policy         policy.Options
 	key, uri, file string
 	trust          conformance.Trust
 }
@@ -27,7 +29,7 @@ type trustFlags struct {
 func (f *trustFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.BoolVar(&f.simulated, "simulator", false, "attested: accept simulated TEEs, and no others")
-	fl.StringVar(&f.o.Policy, "policy", "", "attested: policy that the server's evidence must meet: strict (default), simulated (default with --simulator), or a file of rules")
+	f.policy.AddFlags(fl, "attested: what the server's evidence must meet (default strict, with --simulator simulated)")
 	fl.StringArrayVar(&f.o.Collateral, "collateral", nil, "attested: file or directory with what TEE vendors say of platforms; may be repeated")
 	fl.StringArrayVar(&f.o.CoRIMs, "corim", nil, "attested: file with signed reference values for the server's code; may be repeated")
 	fl.StringArrayVar(&f.o.Keys, "corim-key", nil, "attested: file with a public key (PEM) that may sign reference values; may be repeated")
@@ -40,7 +42,7 @@ func (f *trustFlags) register(cmd *cobra.Command) {
 // load reads the files. Profiles that were asked for by name must be possible to
 // try.
 func (f *trustFlags) load(cmd *cobra.Command, profiles []string) error {
-	given := f.simulated || f.o.Policy != "" || len(f.o.Collateral)+len(f.o.CoRIMs)+len(f.o.Keys)+len(f.o.Roots) > 0
+	given := f.simulated || f.policy.Given() || len(f.o.Collateral)+len(f.o.CoRIMs)+len(f.o.Keys)+len(f.o.Roots) > 0
 	asked := func(p conformance.Profile) bool { return slices.Contains(profiles, string(p)) }
 	if !given && (asked(conformance.ProfileAttested) || asked(conformance.ProfileMutual) || asked(conformance.ProfileAttestedTLS)) {
 		return usage("say what to accept as the server's evidence: --simulator for simulated TEEs, or --collateral, --corim with --corim-key, and --policy")
@@ -48,11 +50,21 @@ func (f *trustFlags) load(cmd *cobra.Command, profiles []string) error {
 	if asked(conformance.ProfileMutual) && f.key == "" {
 		return usage("name the suite's own key, which the server lets in, with --client-key FILE: tmcp keygen makes one and prints the thumbprint for tmcp serve --client-pin")
 	}
+	if err := f.policy.Check(); err != nil {
+		return usage("%v", err)
+	}
 	if given {
 		o := f.o
+		if f.policy.Stdin = cmd.InOrStdin(); f.policy.Given() {
+			p, err := policy.Load(cmd.Context(), f.policy)
+			if err != nil {
+				return usage("%v", err)
+			}
+			o.Policy = p
+		}
 		o.Now, o.Stdin, o.Build = time.Now(), cmd.InOrStdin(), "tmcp-conform"
-		o.Simulator = f.simulated || o.Policy == appraisal.Simulated
-		a, err := appraisal.Load(o)
+		o.Simulator = f.simulated || f.policy.Simulates()
+		a, err := appraisal.Load(cmd.Context(), o)
 		if err != nil {
 			return usage("%v", err)
 		}

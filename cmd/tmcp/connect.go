@@ -89,6 +89,13 @@ accepted by reference values (--corim), a policy (--policy) or a verifier.`,
 				return err
 			}
 			cfg.Profile, cfg.MaxEvidenceAge = protocol.Profile(trust.profile), trust.maxAge
+			cfg.Logger = logger(cmd.ErrOrStderr(), verbose)
+			ask, done, err := trust.load(cmd, !trust.is(protocol.ProfileIdentity), "say --profile attested", cfg.Logger)
+			if err != nil {
+				return err
+			}
+			defer done()
+			cfg.Authorize = ask
 			if !trust.is(protocol.ProfileIdentity) {
 				if cfg.Appraiser, cfg.Demands, err = trust.appraiser(cmd); err != nil {
 					return err
@@ -120,7 +127,6 @@ accepted by reference values (--corim), a policy (--policy) or a verifier.`,
 				}
 				cfg.Header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
 			}
-			cfg.Logger = logger(cmd.ErrOrStderr(), verbose)
 			if stdio {
 				return gateway.ConnectStdio(cmd.Context(), cfg, cmd.InOrStdin(), cmd.OutOrStdout())
 			}

@@ -16,12 +16,14 @@ import (
 	"github.com/trustedmcp/tmcp/evidence/token"
 	"github.com/trustedmcp/tmcp/gateway/appraisal"
 	"github.com/trustedmcp/tmcp/gateway/evidencefile"
+	"github.com/trustedmcp/tmcp/gateway/policy"
 	"github.com/trustedmcp/tmcp/protocol"
 )
 
 // appraisalFlags are those of the commands that appraise.
 type appraisalFlags struct {
 	o      appraisal.Options
+	policy policy.Options
 	at     string
 	strict bool // the default policy demands reference values, whatever else
 
@@ -96,7 +98,7 @@ func (f *appraisalFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.passport, "passport", "", "accept attestation results: KIND=FILE, the issuer's keys as JWKS or PEM; KIND is "+strings.Join(passportKinds, ", "))
 	fl.StringVar(&f.issuer, "passport-issuer", "", "with --passport: the issuer's name (iss), where the kind has no single one")
 	fl.StringVar(&f.audience, "passport-audience", "", "with --passport: an audience (aud) that the results must be for")
-	fl.StringVar(&f.o.Policy, "policy", "", "strict, simulated, or a file of rules (default: strict, without --corim with any measurement)")
+	f.policy.AddFlags(fl, "what the evidence must meet (default strict, without --corim with any measurement)")
 	fl.BoolVar(&f.o.Simulator, "simulator", false, "accept simulated TEEs, and no others: for development")
 }
 
@@ -114,10 +116,20 @@ func (f *appraisalFlags) load(cmd *cobra.Command) (*appraise.Appraiser, time.Tim
 		}
 	}
 	f.o.Now, f.o.Stdin, f.o.Build = now, cmd.InOrStdin(), "tmcp "+version()
-	if f.o.Policy == appraisal.Simulated {
+	if err := f.policy.Check(); err != nil {
+		return nil, now, &exitError{exitUsage, err}
+	}
+	if f.policy.Simulates() {
 		f.o.Simulator = true
 	}
-	if f.o.Policy == "" && !f.o.Simulator && len(f.o.CoRIMs) == 0 && !f.strict {
+	if f.policy.Stdin = cmd.InOrStdin(); f.policy.Given() {
+		p, err := policy.Load(cmd.Context(), f.policy)
+		if err != nil {
+			return nil, now, &exitError{exitUsage, err}
+		}
+		f.o.Policy = p
+	}
+	if f.o.Policy == nil && !f.o.Simulator && len(f.o.CoRIMs) == 0 && !f.strict {
 		p, err := appraise.NewRules(appraise.Rules{Name: "strict, any measurement", ReferenceValues: "optional", TCB: appraise.TCBRules{Unknown: true}})
 		if err != nil {
 			return nil, now, err
@@ -127,7 +139,7 @@ func (f *appraisalFlags) load(cmd *cobra.Command) (*appraise.Appraiser, time.Tim
 	if err := f.passports(cmd); err != nil {
 		return nil, now, err
 	}
-	a, err := appraisal.Load(f.o)
+	a, err := appraisal.Load(cmd.Context(), f.o)
 	if err != nil {
 		return nil, now, &exitError{exitUsage, err}
 	}

@@ -64,7 +64,7 @@ func TestScripts(t *testing.T) {
 			"unhex":      unhex,
 			"exit":       exitCode,
 			"program":    program,
-			"policy":     policy,
+			"policy":     rulesFor,
 		},
 	})
 }
@@ -119,9 +119,9 @@ func program(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("PROGRAM", path)
 }
 
-// policy writes a policy that accepts one simulated program, by what tmcp measure
+// rulesFor writes a policy that accepts one simulated program, by what tmcp measure
 // printed of it, with one configuration: policy FILE VALUES CONFIG.
-func policy(ts *testscript.TestScript, _ bool, args []string) {
+func rulesFor(ts *testscript.TestScript, _ bool, args []string) {
 	m := regexp.MustCompile(`tdx\.mrtd=([0-9a-f]{96})`).FindStringSubmatch(ts.ReadFile(args[1]))
 	if m == nil {
 		ts.Fatalf("%s has no tdx.mrtd", args[1])

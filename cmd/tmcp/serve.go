@@ -86,6 +86,18 @@ with --profile mutual its clients must do the same.`,
 			if cfg.Offer, err = offer(mode, carriers, false); err != nil {
 				return err
 			}
+			cfg.Logger = logger(cmd.ErrOrStderr(), verbose)
+			judges := trust.is(protocol.ProfileMutual) || trust.is(protocol.ProfileAttestedTLS) && len(clientPins)+len(clientCA) > 0
+			instead := "say --profile mutual"
+			if trust.is(protocol.ProfileAttestedTLS) {
+				instead = "say whose is judged with --client-pin THUMBPRINT or --client-ca FILE"
+			}
+			ask, done, err := trust.load(cmd, judges, instead, cfg.Logger)
+			if err != nil {
+				return err
+			}
+			defer done()
+			cfg.Authorize = ask
 			if !trust.is(protocol.ProfileIdentity) {
 				if cfg.Attestation, err = trust.attestation(cmd, cfg.ConfigDigest()); err != nil {
 					return err
@@ -106,7 +118,6 @@ with --profile mutual its clients must do the same.`,
 				}
 			}
 			cfg.Stderr = cmd.ErrOrStderr()
-			cfg.Logger = logger(cmd.ErrOrStderr(), verbose)
 			err = gateway.Serve(cmd.Context(), cfg, func(s gateway.Serving) {
 				w := cmd.ErrOrStderr()
 				fmt.Fprintf(w, "tmcp serve: %s, identity %s\n", s.URL, s.Identity.URI())

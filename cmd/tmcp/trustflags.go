@@ -2,9 +2,11 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -18,9 +20,12 @@ import (
 	"github.com/trustedmcp/tmcp/gateway"
 	"github.com/trustedmcp/tmcp/gateway/appraisal"
 	"github.com/trustedmcp/tmcp/gateway/evidencefile"
+	"github.com/trustedmcp/tmcp/gateway/policy"
 	"github.com/trustedmcp/tmcp/gateway/tee"
 	"github.com/trustedmcp/tmcp/gateway/verifier"
+	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
 	"github.com/trustedmcp/tmcp/protocol"
+	"github.com/trustedmcp/tmcp/transport"
 	"github.com/trustedmcp/tmcp/transport/attestedtls"
 )
 
@@ -41,6 +46,8 @@ type trustFlags struct {
 	passports    []string // KIND=FILE[,ISSUER]: whose results are accepted
 	simulator    bool
 	o            appraisal.Options
+	policy       policy.Options
+	loaded       *policy.Loaded // of policy, once load was called
 	maxAge       time.Duration
 }
 
@@ -52,7 +59,7 @@ func (f *trustFlags) add(cmd *cobra.Command, other string) {
 	fl.StringVar(&f.tlsForm, "tls-form", string(x509ev.CMW), "evidence in certificates: cmw, dice-cmw, or tagged-quote, which other projects' RA-TLS reads and which binds the key alone")
 	fl.StringVar(&f.tee, "tee", tee.Auto, "the TEE that this runs in: auto, tdx, sev-snp, cca, nitro, or sim (proves nothing; for development)")
 	fl.DurationVar(&f.interval, "evidence-interval", time.Hour, "how often evidence is made anew, with a new attested key")
-	fl.StringVar(&f.o.Policy, "policy", "", "policy that the "+other+"'s evidence must meet: strict (default), simulated, or a file of rules")
+	f.policy.AddFlags(fl, "what the "+other+"'s evidence must meet, and what decides about calls (default strict, for evidence alone)")
 	fl.StringArrayVar(&f.o.Collateral, "collateral", nil, "file or directory with what TEE vendors say of platforms; may be repeated")
 	fl.StringArrayVar(&f.o.CoRIMs, "corim", nil, "file with signed reference values for the "+other+"'s code; may be repeated")
 	fl.StringArrayVar(&f.o.Keys, "corim-key", nil, "file with a public key (PEM) that may sign reference values; may be repeated")
@@ -69,7 +76,7 @@ func (f *trustFlags) add(cmd *cobra.Command, other string) {
 // given and not asked would be believed to hold, so none is passed over.
 var (
 	flagsOfOwn   = []string{"tee", "evidence-interval", "passport-from"}
-	flagsOfOther = []string{"simulator", "policy", "collateral", "corim", "corim-key", "corim-ca", "verifier", "passport", "evidence-age"}
+	flagsOfOther = []string{"simulator", "collateral", "corim", "corim-key", "corim-ca", "verifier", "passport", "evidence-age"}
 )
 
 // check refuses what does not go together, before anything is started. own says
@@ -105,7 +112,10 @@ func (f *trustFlags) check(cmd *cobra.Command, own, other string) error {
 	if len(f.o.CoRIMs) > 0 && len(f.o.Keys)+len(f.o.Roots) == 0 {
 		return usagef("say who may sign the reference values: --corim-key FILE or --corim-ca FILE")
 	}
-	strict := (f.o.Policy == appraisal.Strict || f.o.Policy == "") && !f.simulated()
+	if err := f.policy.Check(); err != nil {
+		return &exitError{exitUsage, err}
+	}
+	strict := !slices.ContainsFunc(f.policy.Names, func(name string) bool { return name != policy.Strict }) && !f.simulated()
 	if other == "" && strict && f.verifier == "" && len(f.o.CoRIMs)+len(f.passports) == 0 {
 		return usagef("nothing says which code is accepted: give reference values (--corim FILE --corim-key FILE), a policy that lists measurements (--policy FILE), or a verifier (--verifier URL --verifier-key FILE); for simulated TEEs, in development, --simulator")
 	}
@@ -182,7 +192,7 @@ func (f *trustFlags) hint(keys bool) string {
 // simulated reports whether simulated TEEs are accepted. Both sides are for
 // development when this side's TEE is a simulation.
 func (f *trustFlags) simulated() bool {
-	return f.simulator || f.o.Policy == appraisal.Simulated || f.simulatedTEE()
+	return f.simulator || f.policy.Simulates() || f.simulatedTEE()
 }
 
 // simulatedTEE reports whether this side's TEE is a simulation.
@@ -246,7 +256,7 @@ func (f *trustFlags) attestation(cmd *cobra.Command, config []byte) (*protocol.A
 // The digest is of the policy; nil when a remote verifier has its own.
 func (f *trustFlags) appraiser(cmd *cobra.Command) (_ protocol.Appraiser, digest []byte, err error) {
 	if f.verifier != "" {
-		if f.o.Policy != "" || len(f.o.CoRIMs)+len(f.o.Collateral)+len(f.passports) > 0 {
+		if f.loaded != nil && f.loaded.Appraises() != nil || len(f.o.CoRIMs)+len(f.o.Collateral)+len(f.passports) > 0 {
 			return nil, nil, usagef("--verifier has its own policy, collateral and reference values: leave ours out")
 		}
 		c, err := f.client(f.verifier)
@@ -260,8 +270,8 @@ func (f *trustFlags) appraiser(cmd *cobra.Command) (_ protocol.Appraiser, digest
 		f.o.Passports = append(f.o.Passports, p)
 	}
 	f.o.Now, f.o.Stdin, f.o.Build = time.Now(), cmd.InOrStdin(), "tmcp "+version()
-	f.o.Simulator = f.simulated()
-	a, err := appraisal.Load(f.o)
+	f.o.Simulator, f.o.Policy = f.simulated(), f.loaded
+	a, err := appraisal.Load(cmd.Context(), f.o)
 	if err != nil { // whatever is wrong with the files is wrong usage
 		return nil, nil, &exitError{exitUsage, err}
 	}
@@ -270,6 +280,33 @@ func (f *trustFlags) appraiser(cmd *cobra.Command) (_ protocol.Appraiser, digest
 	}
 	d := a.Policy().Digest()
 	return a, d[:], nil
+}
+
+// load loads the policies that are named. judges says that evidence of the other
+// side is judged; without it only what decides about calls means something, and
+// instead says what to do for that. The caller calls done in the end.
+func (f *trustFlags) load(cmd *cobra.Command, judges bool, instead string, log *slog.Logger) (ask transport.Authorizer, done func(), err error) {
+	if !f.policy.Given() {
+		return nil, func() {}, nil
+	}
+	f.policy.Stdin, f.policy.Audit = cmd.InOrStdin(), audit(log)
+	if f.loaded, err = policy.Load(cmd.Context(), f.policy); err != nil {
+		return nil, nil, &exitError{exitUsage, err}
+	}
+	done = func() { _ = f.loaded.Close(context.WithoutCancel(cmd.Context())) }
+	if ask = f.loaded.Authorizes(); ask == nil && !judges {
+		done()
+		return nil, nil, usagef("--policy %s says nothing of calls, and --profile %s judges no evidence of the other side: %s, or leave it out", strings.Join(f.policy.Names, ", "), f.profile, instead)
+	}
+	return ask, done, nil
+}
+
+// audit logs what policies decided about calls. What callers and modules say is
+// quoted by the logger.
+func audit(log *slog.Logger) func(*transport.Call, *policywasm.Verdict) {
+	return func(c *transport.Call, v *policywasm.Verdict) {
+		log.Warn("call", "decision", v.Decision.String(), "method", c.Method, "peer", c.Party.Identity, "why", v.Why)
+	}
 }
 
 // client is of a remote verifier.

@@ -3,6 +3,7 @@
 package appraisal
 
 import (
+	"context"
 	"crypto"
 	"crypto/x509"
 	"encoding/hex"
@@ -21,20 +22,16 @@ import (
 	"github.com/trustedmcp/tmcp/evidence/vendor"
 	"github.com/trustedmcp/tmcp/evidence/verifiers"
 	"github.com/trustedmcp/tmcp/gateway/evidencefile"
-)
-
-// Names of the policies that ship with this module.
-const (
-	Strict    = "strict"
-	Simulated = "simulated"
+	"github.com/trustedmcp/tmcp/gateway/policy"
 )
 
 // Options name files. The zero value is the strict policy with no collateral and
 // no reference values, which accepts little.
 type Options struct {
-	Policy string // a file of rules, or Strict (default) or Simulated
-	// Default is the policy when Policy is empty; nil: Strict, or Simulated with
-	// Simulator.
+	// Policy is what decides; nil: Default.
+	Policy *policy.Loaded
+	// Default is the policy when none is given; nil: policy.Strict, or
+	// policy.Simulated with Simulator.
 	Default    *appraise.RulesPolicy
 	Collateral []string // files and directories, see evidencefile.Collateral
 	CoRIMs     []string // manifests, signed unless Unsigned
@@ -65,14 +62,8 @@ func (e *InputError) Error() string { return e.Err.Error() }
 func (e *InputError) Unwrap() error { return e.Err }
 
 // Load reads the files and makes the appraiser. Errors name the file.
-func Load(o Options) (*appraise.Appraiser, error) {
-	if o.Policy == "" && o.Default == nil {
-		o.Policy = Strict
-		if o.Simulator {
-			o.Policy = Simulated
-		}
-	}
-	p, err := policy(o)
+func Load(ctx context.Context, o Options) (*appraise.Appraiser, error) {
+	p, err := o.policy(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +74,10 @@ func Load(o Options) (*appraise.Appraiser, error) {
 		return nil, fmt.Errorf("policy %q is for development: it accepts simulated TEEs, which must be asked for too", p.Name())
 	}
 	cfg := appraise.Config{Policy: p, Anchors: vendor.Anchors(), Passports: o.Passports, Build: o.Build,
-		Verifiers: verifiers.For(p.Rules())}
+		Verifiers: verifiers.All(verifiers.Options{}), Attributes: policy.Attributes}
+	if rules := policy.RulesOf(p); rules != nil {
+		cfg.Verifiers = verifiers.For(rules.Rules())
+	}
 	for _, arg := range o.CCAKeys {
 		id, file, _ := strings.Cut(arg, "=")
 		impl, err := hex.DecodeString(id)
@@ -127,22 +121,24 @@ func Load(o Options) (*appraise.Appraiser, error) {
 	return appraise.New(cfg)
 }
 
-func policy(o Options) (*appraise.RulesPolicy, error) {
-	switch o.Policy {
-	case "":
-		return o.Default, nil
-	case Strict:
-		return appraise.Strict(), nil
-	case Simulated:
-		return appraise.Simulated(), nil
+func (o *Options) policy(ctx context.Context) (appraise.Policy, error) {
+	found := o.Policy
+	if found == nil {
+		if o.Default != nil {
+			return o.Default, nil
+		}
+		name := policy.Strict
+		if o.Simulator {
+			name = policy.Simulated
+		}
+		var err error
+		if found, err = policy.Load(ctx, policy.Options{Names: []string{name}}); err != nil {
+			return nil, err
+		}
 	}
-	b, err := evidencefile.Read(o.Policy, o.Stdin)
-	if err != nil {
-		return nil, err
-	}
-	p, err := appraise.ParseRules(b)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", o.Policy, err)
+	p := found.Appraises()
+	if p == nil {
+		return nil, fmt.Errorf("policy %q authorizes calls, and says nothing of evidence: name one beside it that appraises, as %s does", found.Policy.Name(), policy.Strict)
 	}
 	return p, nil
 }

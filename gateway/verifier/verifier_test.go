@@ -47,7 +47,7 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 
 func newAppraiser(t testing.TB) *appraise.Appraiser {
 	t.Helper()
-	a, err := appraisal.Load(appraisal.Options{Simulator: true, Now: now})
+	a, err := appraisal.Load(t.Context(), appraisal.Options{Simulator: true, Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}

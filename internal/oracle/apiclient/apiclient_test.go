@@ -51,7 +51,7 @@ func TestVeraisonClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := sim.Epoch.Add(time.Hour)
-	a, err := appraisal.Load(appraisal.Options{Simulator: true, Now: now})
+	a, err := appraisal.Load(t.Context(), appraisal.Options{Simulator: true, Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}

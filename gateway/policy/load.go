@@ -1,0 +1,222 @@
+package policy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/trustedmcp/tmcp/evidence/appraise"
+	"github.com/trustedmcp/tmcp/gateway/evidencefile"
+	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
+	"github.com/trustedmcp/tmcp/transport"
+)
+
+// Options say which policies to load.
+type Options struct {
+	// Names are names of policies that ship with this module, files (a module, a
+	// bundle, or rules in JSON), or references into registries.
+	Names []string
+	// Settings are files with settings in JSON: FILE where there is one module, else
+	// NAME=FILE with the name that is in the module's metadata.
+	Settings []string
+	Rule     string   // deny-overrides (default), first-match or all-allow
+	Signers  []string // files with public keys (PEM) that may sign modules; what comes from registries must be signed
+
+	Stdin io.Reader // for the file "-"
+	Clock func() time.Time
+	Audit func(*transport.Call, *policywasm.Verdict)
+}
+
+// Loaded is what was found. Of modules Policy is made, with the rules in it if
+// there are any; rules alone are Rules.
+type Loaded struct {
+	Policy *Policy
+	Rules  *appraise.RulesPolicy
+}
+
+// Appraises is what decides appraisals; nil where nothing does.
+func (l *Loaded) Appraises() appraise.Policy {
+	switch {
+	case l.Policy == nil:
+		return l.Rules
+	case l.Policy.Answers(policywasm.Appraise):
+		return l.Policy
+	}
+	return nil
+}
+
+// Authorizes is what decides about calls; nil where nothing does.
+func (l *Loaded) Authorizes() transport.Authorizer {
+	if l.Policy == nil {
+		return nil
+	}
+	return l.Policy.Authorize()
+}
+
+// Close frees the modules. No question may be under way.
+func (l *Loaded) Close(ctx context.Context) error {
+	if l.Policy == nil {
+		return nil
+	}
+	return l.Policy.Close(ctx)
+}
+
+// Names of policies that ship with this module.
+const (
+	Strict    = "strict"
+	Simulated = "simulated"
+)
+
+// RulesOf are the rules in a policy; nil where there are none.
+func RulesOf(p appraise.Policy) *appraise.RulesPolicy {
+	switch p := p.(type) {
+	case *appraise.RulesPolicy:
+		return p
+	case *Policy:
+		return p.cfg.Rules
+	}
+	return nil
+}
+
+// magic is what a core WebAssembly module begins with.
+var magic = []byte("\x00asm\x01\x00\x00\x00")
+
+// Load finds and compiles policies. Errors name the policy.
+func Load(ctx context.Context, o Options) (_ *Loaded, err error) {
+	cfg := Config{Clock: o.Clock, Audit: o.Audit}
+	if cfg.Rule, err = parseRule(o.Rule); err != nil {
+		return nil, err
+	}
+	out := &Loaded{}
+	defer func() {
+		if err != nil {
+			for _, m := range cfg.Members {
+				_ = m.Evaluator.Close(ctx)
+			}
+		}
+	}()
+	for _, name := range o.Names {
+		if err := o.load(ctx, name, &cfg, out); err != nil {
+			return nil, fmt.Errorf("policy %.200q: %w", name, err)
+		}
+	}
+	if err := o.settings(&cfg); err != nil {
+		return nil, err
+	}
+	if len(cfg.Members) == 0 {
+		if out.Rules == nil {
+			return nil, errors.New("no policy is named")
+		}
+		return out, nil
+	}
+	cfg.Rules = out.Rules
+	if out.Policy, err = New(cfg); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func parseRule(s string) (policywasm.Rule, error) {
+	for _, r := range []policywasm.Rule{policywasm.DenyOverrides, policywasm.FirstMatch, policywasm.AllAllow} {
+		if s == r.String() || s == "" && r == policywasm.DenyOverrides {
+			return r, nil
+		}
+	}
+	return 0, fmt.Errorf("rule %.40q: want deny-overrides, first-match or all-allow", s)
+}
+
+// Caps are those that policies are loaded with.
+func Caps() policywasm.Caps {
+	c := policywasm.Defaults()
+	c.Obligations = Obligations()
+	return c
+}
+
+func (o *Options) load(ctx context.Context, name string, cfg *Config, out *Loaded) error {
+	switch name {
+	case Strict:
+		out.Rules = appraise.Strict()
+		return nil
+	case Simulated:
+		out.Rules = appraise.Simulated()
+		return nil
+	}
+	b, err := evidencefile.Read(name, o.Stdin)
+	if err != nil {
+		return err
+	}
+	if !bytes.HasPrefix(b, magic) {
+		if out.Rules != nil {
+			return errors.New("a second file of rules; put them into one")
+		}
+		out.Rules, err = appraise.ParseRules(b)
+		return err
+	}
+	p, err := policywasm.Load(ctx, b, Caps())
+	if err != nil {
+		return err
+	}
+	cfg.Members = append(cfg.Members, Member{Evaluator: p})
+	return nil
+}
+
+// settings gives each module its settings.
+func (o *Options) settings(cfg *Config) error {
+	for _, arg := range o.Settings {
+		name, file, named := strings.Cut(arg, "=")
+		if !named {
+			if file = arg; len(cfg.Members) != 1 {
+				return fmt.Errorf("settings %.200q: there are %d modules; say NAME=FILE with the name of one", arg, len(cfg.Members))
+			}
+			name = cfg.Members[0].Evaluator.Metadata().Name
+		}
+		i := slices.IndexFunc(cfg.Members, func(m Member) bool { return m.Evaluator.Metadata().Name == name })
+		if i < 0 {
+			return fmt.Errorf("settings %.200q: no module has the name %q", arg, name)
+		}
+		if cfg.Members[i].Settings != nil {
+			return fmt.Errorf("settings %.200q: policy %q has some already", arg, name)
+		}
+		b, err := evidencefile.Read(file, o.Stdin)
+		if err != nil {
+			return err
+		}
+		cfg.Members[i].Settings = b
+	}
+	return nil
+}
+
+// A FlagSet takes the flags of a command; that of pflag is one.
+type FlagSet interface {
+	StringVar(p *string, name, value, usage string)
+	StringArrayVar(p *[]string, name string, value []string, usage string)
+}
+
+// AddFlags declares --policy and those that go with it. what says what the policies
+// are for.
+func (o *Options) AddFlags(fl FlagSet, what string) {
+	fl.StringArrayVar(&o.Names, "policy", nil, what+": a policy that ships with this program (tmcp policy list), a file (a WebAssembly module, a bundle, or rules in JSON), or oci://REGISTRY/NAME@DIGEST; may be repeated")
+	fl.StringArrayVar(&o.Settings, "policy-settings", nil, "[NAME=]FILE: settings in JSON for the policy of that name; may be repeated")
+	fl.StringVar(&o.Rule, "policy-rule", policywasm.DenyOverrides.String(), "how several policies decide: deny-overrides, first-match or all-allow")
+	fl.StringArrayVar(&o.Signers, "policy-signer", nil, "file with a public key (PEM) that may sign policies; may be repeated")
+}
+
+// Given reports whether something is named.
+func (o *Options) Given() bool { return len(o.Names) > 0 }
+
+// Simulates reports whether the policy for simulated TEEs is named.
+func (o *Options) Simulates() bool { return slices.Contains(o.Names, Simulated) }
+
+// Check refuses flags that go with policies where there is none.
+func (o *Options) Check() error {
+	if !o.Given() && len(o.Settings)+len(o.Signers) > 0 {
+		return errors.New("--policy-settings and --policy-signer go with --policy")
+	}
+	_, err := parseRule(o.Rule)
+	return err
+}

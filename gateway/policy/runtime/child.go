@@ -1,0 +1,194 @@
+package runtime
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	goruntime "runtime"
+	"runtime/debug"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/experimental"
+
+	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
+)
+
+// A Child compiles a stranger's module in a process of its own, which is killed
+// when it takes too long and can't take more memory than it is granted. The
+// scanner's model of what compiling costs is a model; this does not rely on it.
+// It does not guard against a compiler that can be made to write other code than
+// it should: child and parent are one user.
+type Child struct {
+	// Time is how long it may take, in all: wall time and, on unix, time of the
+	// processor. 0 means [ChildTime].
+	Time time.Duration
+	// Memory are the bytes of addresses it may have (on Linux; elsewhere it is only
+	// asked to be thrifty). 0 means [ChildMemory].
+	Memory uint64
+	// Program is what is started; "" means this program. It must call [MaybeChild].
+	Program string
+}
+
+// Defaults of [Child]. Go takes a few hundred megabytes of addresses for itself.
+const (
+	ChildTime   = 10 * time.Second
+	ChildMemory = 2 << 30
+)
+
+// childVariable tells a process that it is a child.
+const childVariable = "TMCP_POLICY_CHILD"
+
+// childBusy bounds how long MaybeChild reads its input before it gives up.
+const maxHeader = 64 << 10
+
+// order is what a child is to do.
+type order struct {
+	Caps   policywasm.Caps // those that can be written down
+	Dir    string          // where the compiled module goes; "": nowhere
+	Memory uint64
+	Time   time.Duration
+}
+
+// An answer is what came of it.
+type answer struct{ Failure *policywasm.Failure }
+
+// wire are the caps without what is no data.
+func wire(c policywasm.Caps) policywasm.Caps {
+	return policywasm.Caps{Scan: c.Scan, Fuel: c.Fuel, Log: c.Log, Engine: c.Engine, Concurrent: 1}
+}
+
+// MaybeChild returns at once, unless this process was started to compile a
+// module: then it does that, and ends the process. Call it first thing in main,
+// and in TestMain of tests that load policies in a child.
+func MaybeChild() {
+	if os.Getenv(childVariable) == "" {
+		return
+	}
+	code := 0
+	if err := serveChild(os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func serveChild(in io.Reader, out io.Writer) error {
+	var size [4]byte
+	if _, err := io.ReadFull(in, size[:]); err != nil {
+		return err
+	}
+	n := binary.BigEndian.Uint32(size[:])
+	if n > maxHeader {
+		return errors.New("the order is too long")
+	}
+	head := make([]byte, n)
+	if _, err := io.ReadFull(in, head); err != nil {
+		return err
+	}
+	var o order
+	if err := json.Unmarshal(head, &o); err != nil {
+		return err
+	}
+	if err := confine(o.Time, o.Memory); err != nil {
+		return err
+	}
+	debug.SetMemoryLimit(int64(o.Memory / 2))
+	module, err := io.ReadAll(io.LimitReader(in, int64(o.Caps.Scan.Module)+1))
+	if err != nil {
+		return err
+	}
+	var a answer
+	if err := compile(context.Background(), module, o.Caps, o.Dir); err != nil && !errors.As(err, &a.Failure) {
+		return err
+	}
+	b, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(b)
+	return err
+}
+
+// compile fills dir with the compiled module.
+func compile(ctx context.Context, module []byte, caps policywasm.Caps, dir string) error {
+	if dir != "" {
+		cache, err := wazero.NewCompilationCacheWithDir(dir)
+		if err != nil {
+			return err
+		}
+		defer cache.Close(ctx)
+		caps.Cache = cache
+	}
+	return policywasm.Compile(workers(ctx), module, caps)
+}
+
+// workers has the engine compile on all processors.
+func workers(ctx context.Context) context.Context {
+	return experimental.WithCompilationWorkers(ctx, min(goruntime.GOMAXPROCS(0), 8))
+}
+
+// compile runs a child. An error is of type [*policywasm.Failure] where the
+// module is to blame.
+func (c *Child) compile(ctx context.Context, module []byte, caps policywasm.Caps, dir string) error {
+	o := order{Caps: wire(caps), Dir: dir, Memory: c.Memory, Time: c.Time}
+	if o.Memory == 0 {
+		o.Memory = ChildMemory
+	}
+	if o.Time == 0 {
+		o.Time = ChildTime
+	}
+	head, err := json.Marshal(o)
+	if err != nil {
+		return err
+	}
+	program := c.Program
+	if program == "" {
+		if program, err = os.Executable(); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.Time)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program)
+	cmd.Env = []string{childVariable + "=1"}
+	cmd.Dir = dir
+	cmd.Stdin = io.MultiReader(bytes.NewReader(binary.BigEndian.AppendUint32(nil, uint32(len(head)))), bytes.NewReader(head), bytes.NewReader(module))
+	var out, said bounded
+	cmd.Stdout, cmd.Stderr = &out, &said
+	cmd.WaitDelay = time.Second
+	err = cmd.Run()
+	if ctx.Err() != nil {
+		return &policywasm.Failure{Reason: policywasm.ReasonCompile, Detail: fmt.Sprintf("compiling took longer than the %v that are granted", o.Time)}
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		first, _, _ := bytes.Cut(said.b, []byte("\n"))
+		return &policywasm.Failure{Reason: policywasm.ReasonCompile, Detail: fmt.Sprintf("the process that compiled it ended with %v: %.100q", exit, first)}
+	}
+	if err != nil {
+		return fmt.Errorf("compiling in a child process: %w", err)
+	}
+	var a answer
+	if err := json.Unmarshal(out.b, &a); err != nil {
+		return fmt.Errorf("%s does not compile policies when it is asked to (it has to call MaybeChild): %w", program, err)
+	}
+	if a.Failure != nil {
+		return a.Failure
+	}
+	return nil
+}
+
+// bounded keeps the first 4 KiB that are written to it.
+type bounded struct{ b []byte }
+
+func (w *bounded) Write(b []byte) (int, error) {
+	w.b = append(w.b, b[:min(len(b), 4096-len(w.b))]...)
+	return len(b), nil
+}
