@@ -86,7 +86,7 @@ func (p *Policy) evaluate(ctx context.Context, c Call, r *Result) *Failure {
 			}
 		}()
 		if f == nil {
-			f = p.ask(ctx, g, c.Entry, in, r)
+			f = p.ask(g.ctx, g, c.Entry, in, r)
 		}
 		r.Fuel, r.Pages = g.used(), g.memory.Size()/pageSize
 		kept = f == nil && p.keep(g)
@@ -126,6 +126,13 @@ func (p *Policy) accept(out []byte, e Entry, r *Result) *Failure {
 
 // run gives an instance the input, and returns a copy of its output.
 func (p *Policy) run(ctx context.Context, g *guest, e Entry, in []byte) (out []byte, f *Failure) {
+	if p.foreign != nil {
+		out, err := p.foreign.Ask(ctx, &Instance{g}, e, in)
+		if err == nil && len(out) > p.caps.Output {
+			return nil, fail(ReasonOversize, fmt.Sprintf("result of %d bytes; at most %d are allowed", len(out), p.caps.Output))
+		}
+		return out, asFailure(err)
+	}
 	v, f := g.call(ctx, exportAllocate, uint64(len(in)))
 	if f != nil {
 		return nil, f
@@ -160,6 +167,8 @@ type guest struct {
 	fuel, depth, grow api.MutableGlobal
 	granted           uint64
 	cap               uint64
+	linked, ctx       context.Context // it was made in; it is called in
+	unlink            func()
 	funcs             map[string]api.Function // looked up before
 	uses              int                     // evaluations that it was kept after
 	pages             uint32                  // of memory when it was made
@@ -231,4 +240,9 @@ func (g *guest) refused() bool { return api.DecodeU32(g.grow.Get()) != 0 }
 // used is the fuel that was used.
 func (g *guest) used() uint64 { return min(g.granted-g.fuel.Get(), g.granted) }
 
-func (g *guest) close(ctx context.Context) { _ = g.m.Close(ctx) } // frees memory; there is nothing to fail
+func (g *guest) close(ctx context.Context) {
+	_ = g.m.Close(ctx) // frees memory; there is nothing to fail
+	if g.unlink != nil {
+		g.unlink()
+	}
+}

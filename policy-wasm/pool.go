@@ -22,10 +22,29 @@ func (p *Policy) take(ctx context.Context, fuel uint64) (*guest, *Failure) {
 		g.fuel.Set(g.granted)
 		g.depth.Set(api.EncodeU32(p.caps.Scan.Depth))
 		g.grow.Set(0)
+		g.ctx = context.WithValue(g.linked, logKey{}, ctx.Value(logKey{}))
 		return g, nil
 	default: // also where there is no pool
-		return p.instance(ctx, fuel, p.caps.Fuel)
+		return p.fresh(ctx, fuel)
 	}
+}
+
+// fresh makes an instance, linked if the module is foreign.
+func (p *Policy) fresh(ctx context.Context, fuel uint64) (*guest, *Failure) {
+	if p.pool != nil { // it outlives this evaluation
+		ctx = context.WithValue(context.Background(), logKey{}, ctx.Value(logKey{}))
+	}
+	ctx, unlink, f := p.link(ctx)
+	if f != nil {
+		return nil, f
+	}
+	g, f := p.instance(ctx, fuel, p.caps.Fuel)
+	if g == nil {
+		unlink()
+		return nil, f
+	}
+	g.linked, g.ctx, g.unlink = ctx, ctx, unlink
+	return g, f
 }
 
 // keep puts an instance that answered as it should into the pool. It reports
@@ -34,7 +53,7 @@ func (p *Policy) keep(g *guest) bool {
 	if g.uses++; g.uses >= poolUses || g.memory.Size()/pageSize > g.pages+poolGrowth {
 		return false
 	}
-	if g.funcs == nil {
+	if g.funcs == nil && p.foreign == nil {
 		g.funcs = map[string]api.Function{exportAllocate: g.m.ExportedFunction(exportAllocate)}
 		for _, e := range p.meta.Entries {
 			g.funcs[e.export()] = g.m.ExportedFunction(e.export())
