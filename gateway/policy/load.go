@@ -102,7 +102,7 @@ func Load(ctx context.Context, o Options) (_ *Loaded, err error) {
 	}()
 	for _, name := range o.Names {
 		if err := o.load(ctx, name, &cfg, out); err != nil {
-			return nil, fmt.Errorf("policy %.200q: %w", name, err)
+			return nil, fmt.Errorf("policy %s: %w", name, err)
 		}
 	}
 	if err := o.settings(&cfg); err != nil {
