@@ -56,7 +56,7 @@ func (f *trustFlags) load(cmd *cobra.Command, profiles []string) error {
 	if given {
 		o := f.o
 		if f.policy.Stdin = cmd.InOrStdin(); f.policy.Given() {
-			p, err := policy.Load(cmd.Context(), f.policy)
+			p, err := policy.NewLive(cmd.Context(), f.policy)
 			if err != nil {
 				return usage("%v", err)
 			}

@@ -123,7 +123,7 @@ func (f *appraisalFlags) load(cmd *cobra.Command) (*appraise.Appraiser, time.Tim
 		f.o.Simulator = true
 	}
 	if f.policy.Stdin = cmd.InOrStdin(); f.policy.Given() {
-		p, err := policy.Load(cmd.Context(), f.policy)
+		p, err := policy.NewLive(cmd.Context(), f.policy)
 		if err != nil {
 			return nil, now, &exitError{exitUsage, err}
 		}

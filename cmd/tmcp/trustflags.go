@@ -47,7 +47,7 @@ type trustFlags struct {
 	simulator    bool
 	o            appraisal.Options
 	policy       policy.Options
-	loaded       *policy.Loaded // of policy, once load was called
+	loaded       *policy.Live // of policy, once load was called
 	maxAge       time.Duration
 }
 
@@ -290,7 +290,7 @@ func (f *trustFlags) load(cmd *cobra.Command, judges bool, instead string, log *
 		return nil, func() {}, nil
 	}
 	f.policy.Stdin, f.policy.Audit = cmd.InOrStdin(), audit(log)
-	if f.loaded, err = policy.Load(cmd.Context(), f.policy); err != nil {
+	if f.loaded, err = policy.NewLive(cmd.Context(), f.policy); err != nil {
 		return nil, nil, &exitError{exitUsage, err}
 	}
 	done = func() { _ = f.loaded.Close(context.WithoutCancel(cmd.Context())) }

@@ -29,7 +29,7 @@ import (
 // no reference values, which accepts little.
 type Options struct {
 	// Policy is what decides; nil: Default.
-	Policy *policy.Loaded
+	Policy *policy.Live
 	// Default is the policy when none is given; nil: policy.Strict, or
 	// policy.Simulated with Simulator.
 	Default    *appraise.RulesPolicy
@@ -132,13 +132,13 @@ func (o *Options) policy(ctx context.Context) (appraise.Policy, error) {
 			name = policy.Simulated
 		}
 		var err error
-		if found, err = policy.Load(ctx, policy.Options{Names: []string{name}}); err != nil {
+		if found, err = policy.NewLive(ctx, policy.Options{Names: []string{name}}); err != nil {
 			return nil, err
 		}
 	}
 	p := found.Appraises()
 	if p == nil {
-		return nil, fmt.Errorf("policy %q authorizes calls, and says nothing of evidence: name one beside it that appraises, as %s does", found.Policy.Name(), policy.Strict)
+		return nil, fmt.Errorf("policy %q authorizes calls, and says nothing of evidence: name one beside it that appraises, as %s does", found.Name(), policy.Strict)
 	}
 	return p, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/trustedmcp/tmcp/evidence/appraise"
 	"github.com/trustedmcp/tmcp/gateway/evidencefile"
+	"github.com/trustedmcp/tmcp/gateway/policy/runtime"
 	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
 	"github.com/trustedmcp/tmcp/transport"
 )
@@ -27,9 +28,11 @@ type Options struct {
 	Rule     string   // deny-overrides (default), first-match or all-allow
 	Signers  []string // files with public keys (PEM) that may sign modules; what comes from registries must be signed
 
-	Stdin io.Reader // for the file "-"
-	Clock func() time.Time
-	Audit func(*transport.Call, *policywasm.Verdict)
+	// Loader loads modules; its zero value is good, and compiles in this process.
+	Loader runtime.Loader
+	Stdin  io.Reader // for the file "-"
+	Clock  func() time.Time
+	Audit  func(*transport.Call, *policywasm.Verdict)
 }
 
 // Loaded is what was found. Of modules Policy is made, with the rules in it if
@@ -79,6 +82,8 @@ func RulesOf(p appraise.Policy) *appraise.RulesPolicy {
 		return p
 	case *Policy:
 		return p.cfg.Rules
+	case *Live:
+		return p.Rules()
 	}
 	return nil
 }
@@ -157,7 +162,7 @@ func (o *Options) load(ctx context.Context, name string, cfg *Config, out *Loade
 		out.Rules, err = appraise.ParseRules(b)
 		return err
 	}
-	p, err := policywasm.Load(ctx, b, Caps())
+	p, err := o.Loader.Load(ctx, b, false, Caps())
 	if err != nil {
 		return err
 	}
