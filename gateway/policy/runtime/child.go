@@ -18,6 +18,7 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 
 	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
+	"github.com/trustedmcp/tmcp/policy-wasm/scan"
 )
 
 // A Child compiles a stranger's module in a process of its own, which is killed
@@ -29,40 +30,38 @@ type Child struct {
 	// Time is how long it may take, in all: wall time and, on unix, time of the
 	// processor. 0 means [ChildTime].
 	Time time.Duration
-	// Memory are the bytes of addresses it may have (on Linux; elsewhere it is only
-	// asked to be thrifty). 0 means [ChildMemory].
+	// Memory are the bytes that it may have, on Linux; elsewhere it is only asked to
+	// be thrifty. 0 means [ChildMemory].
 	Memory uint64
 	// Program is what is started; "" means this program. It must call [MaybeChild].
 	Program string
 }
 
-// Defaults of [Child]. Go takes a few hundred megabytes of addresses for itself.
+// Defaults of [Child]: ten times what the largest policy that was measured takes
+// (3 MiB, by the standard Go toolchain: 0.9 s and 300 MiB).
 const (
 	ChildTime   = 10 * time.Second
-	ChildMemory = 2 << 30
+	ChildMemory = 1 << 30
 )
 
 // childVariable tells a process that it is a child.
 const childVariable = "TMCP_POLICY_CHILD"
 
-// childBusy bounds how long MaybeChild reads its input before it gives up.
+// maxHeader bounds an order.
 const maxHeader = 64 << 10
 
 // order is what a child is to do.
 type order struct {
-	Caps   policywasm.Caps // those that can be written down
-	Dir    string          // where the compiled module goes; "": nowhere
-	Memory uint64
-	Time   time.Duration
+	Scan    scan.Limits // of the caps what matters for compiling
+	Log     int
+	Engine  policywasm.Engine
+	Dir     string // where the compiled module goes; "": nowhere
+	Memory  uint64
+	Seconds int
 }
 
 // An answer is what came of it.
 type answer struct{ Failure *policywasm.Failure }
-
-// wire are the caps without what is no data.
-func wire(c policywasm.Caps) policywasm.Caps {
-	return policywasm.Caps{Scan: c.Scan, Fuel: c.Fuel, Log: c.Log, Engine: c.Engine, Concurrent: 1}
-}
 
 // MaybeChild returns at once, unless this process was started to compile a
 // module: then it does that, and ends the process. Call it first thing in main,
@@ -96,16 +95,16 @@ func serveChild(in io.Reader, out io.Writer) error {
 	if err := json.Unmarshal(head, &o); err != nil {
 		return err
 	}
-	if err := confine(o.Time, o.Memory); err != nil {
+	if err := confine(o.Seconds, o.Memory); err != nil {
 		return err
 	}
 	debug.SetMemoryLimit(int64(o.Memory / 2))
-	module, err := io.ReadAll(io.LimitReader(in, int64(o.Caps.Scan.Module)+1))
+	module, err := io.ReadAll(io.LimitReader(in, int64(o.Scan.Module)+1))
 	if err != nil {
 		return err
 	}
 	var a answer
-	if err := compile(context.Background(), module, o.Caps, o.Dir); err != nil && !errors.As(err, &a.Failure) {
+	if err := compile(context.Background(), module, policywasm.Caps{Scan: o.Scan, Log: o.Log, Engine: o.Engine}, o.Dir); err != nil && !errors.As(err, &a.Failure) {
 		return err
 	}
 	b, err := json.Marshal(a)
@@ -137,13 +136,15 @@ func workers(ctx context.Context) context.Context {
 // compile runs a child. An error is of type [*policywasm.Failure] where the
 // module is to blame.
 func (c *Child) compile(ctx context.Context, module []byte, caps policywasm.Caps, dir string) error {
-	o := order{Caps: wire(caps), Dir: dir, Memory: c.Memory, Time: c.Time}
+	o := order{Scan: caps.Scan, Log: caps.Log, Engine: caps.Engine, Dir: dir, Memory: c.Memory}
 	if o.Memory == 0 {
 		o.Memory = ChildMemory
 	}
-	if o.Time == 0 {
-		o.Time = ChildTime
+	limit := c.Time
+	if limit == 0 {
+		limit = ChildTime
 	}
+	o.Seconds = int(limit/time.Second) + 1
 	head, err := json.Marshal(o)
 	if err != nil {
 		return err
@@ -154,7 +155,7 @@ func (c *Child) compile(ctx context.Context, module []byte, caps policywasm.Caps
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, o.Time)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program)
 	cmd.Env = []string{childVariable + "=1"}
@@ -165,7 +166,7 @@ func (c *Child) compile(ctx context.Context, module []byte, caps policywasm.Caps
 	cmd.WaitDelay = time.Second
 	err = cmd.Run()
 	if ctx.Err() != nil {
-		return &policywasm.Failure{Reason: policywasm.ReasonCompile, Detail: fmt.Sprintf("compiling took longer than the %v that are granted", o.Time)}
+		return &policywasm.Failure{Reason: policywasm.ReasonCompile, Detail: fmt.Sprintf("compiling took longer than the %v that are granted", limit)}
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

@@ -2,19 +2,16 @@
 
 package runtime
 
-import (
-	"syscall"
-	"time"
-)
+import "syscall"
 
 // confine bounds what this process may take. The time of the processor ends a
 // child whose parent died and can't kill it any more.
-func confine(d time.Duration, memory uint64) error {
-	seconds := uint64(d/time.Second) + 1
+func confine(seconds int, memory uint64) error {
 	for what, n := range map[int]uint64{
-		syscall.RLIMIT_CPU:  seconds * cores,
+		syscall.RLIMIT_CPU:  uint64(seconds) * cores,
 		syscall.RLIMIT_CORE: 0,
-		syscall.RLIMIT_AS:   memory,
+		syscall.RLIMIT_DATA: memory,
+		syscall.RLIMIT_AS:   addresses + memory,
 	} {
 		if err := syscall.Setrlimit(what, &syscall.Rlimit{Cur: n, Max: n}); err != nil {
 			return err
@@ -22,6 +19,9 @@ func confine(d time.Duration, memory uint64) error {
 	}
 	return nil
 }
+
+// addresses are what the Go runtime reserves, and does not use.
+const addresses = 4 << 30
 
 // cores is how many may be at work.
 const cores = 8
