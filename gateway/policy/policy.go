@@ -115,6 +115,9 @@ func New(cfg Config) (*Policy, error) {
 			if err != nil {
 				return nil, fmt.Errorf("settings of policy %q: %w", meta.Name, err)
 			}
+			if string(m.Settings) == "null" {
+				m.Settings = nil
+			}
 		}
 		names = append(names, meta.Name)
 	}
@@ -278,14 +281,15 @@ func (p *Policy) Judge(f *appraise.Facts) appraise.Judgement {
 	}
 	j.Vector = vector(v.Vector)
 	for _, o := range v.Obligations {
-		if o.ID != ValidFor {
-			continue
-		}
+		// TMCP-20.11-8: A host MUST take an obligation with a value of another type, or for the
+		// other question, for one that it does not know.
 		n, err := strconv.ParseUint(string(o.Value), 10, 31)
-		if err != nil || n == 0 {
-			j.Checks.Add("policy-"+ValidFor, evidence.Fail, fmt.Sprintf("obligation valid-for is %.40s; it is a number of seconds", o.Value))
+		if o.ID != ValidFor || err != nil || n == 0 {
+			j.Checks.Add("policy-"+o.ID, evidence.Fail, fmt.Sprintf("obligation %s is %.40s; of an appraisal there is valid-for, a number of seconds", o.ID, o.Value))
 			continue
 		}
+		// TMCP-20.11-6: A host that knows `valid-for` MUST end the attestation result no later than
+		// so many seconds after the document's time.
 		if until := f.Now.Add(time.Duration(n) * time.Second); j.Until.IsZero() || until.Before(j.Until) {
 			j.Until = until
 		}
@@ -389,10 +393,16 @@ func (p *Policy) Authorize() transport.Authorizer {
 		if audit && p.cfg.Audit != nil {
 			p.cfg.Audit(c, v)
 		}
-		if v.Decision == policywasm.Allow {
-			return nil
+		if v.Decision != policywasm.Allow {
+			return p.denial(v)
 		}
-		return p.denial(v)
+		for _, o := range v.Obligations {
+			if o.ID != Audit || string(o.Value) != "true" || p.cfg.Audit == nil {
+				return &protocol.Error{Reason: protocol.PolicyDenied, Policy: p.digest[:], Codes: []string{policywasm.ReasonObligation},
+					Detail: fmt.Sprintf("the policy allows this call under the obligation %s, which is not fulfilled here", o.ID)}
+			}
+		}
+		return nil
 	}
 }
 
