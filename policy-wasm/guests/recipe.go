@@ -42,6 +42,9 @@ type Step struct {
 // raw is where recipes put the module.
 const raw = "policy.raw.wasm"
 
+// rawBundle is what OPA makes: a module with its data.
+const rawBundle = "policy.raw.tar.gz"
+
 const (
 	clangHint = "install clang and lld (apt-get install clang lld)"
 	rustHint  = "install a Rust compiler with the target wasm32-unknown-unknown (rustup target add wasm32-unknown-unknown; or apt-get install rustc libstd-rust-dev-wasm32 lld)"
@@ -98,10 +101,10 @@ var recipes = map[string]*Build{
 		Steps:  []Step{{Env: []string{"GOFLAGS=", "GOWORK=off"}, Args: []string{"{tinygo}", "build", "-target", "wasm-unknown", "-no-debug", "-opt=z", "-o", raw, "."}}},
 		Output: raw,
 	},
-	"rego": {
-		Tools:  []Tool{{Name: "opa", Programs: []string{"opa"}, Check: []string{"version"}, Hint: "install OPA 1.22 (go install github.com/open-policy-agent/opa@v1.22.0)"}},
-		Steps:  []Step{{Args: []string{"{opa}", "build", "-O1", "-t", "wasm", "-e", "tmcp/result", "-o", "bundle.tar.gz", "policy.rego"}}, {Args: []string{"tar", "-xzf", "bundle.tar.gz", "/policy.wasm"}}},
-		Output: "policy.wasm",
+	"rego": { // entry points are the rules with the annotation "entrypoint: true"
+		Tools:  []Tool{{Name: "opa", Programs: []string{"opa"}, Check: []string{"version"}, Hint: "install OPA 1.22 (openpolicyagent.org/docs, or go install github.com/open-policy-agent/opa@v1.22.0)"}},
+		Steps:  []Step{{Args: []string{"{opa}", "build", "-t", "wasm", "--ignore", "*_test.rego", "-o", rawBundle, "policy", "sdk"}}},
+		Output: rawBundle,
 	},
 }
 
