@@ -1,9 +1,6 @@
 package policy
 
-import (
-	"strconv"
-	"unicode/utf8"
-)
+import "unicode/utf8"
 
 // Major types of CBOR (RFC 8949 section 3.1), as far as documents have them.
 const (
@@ -50,7 +47,11 @@ func valid(b string) bool {
 		}
 		l.left--
 		if l.object {
-			end, ok := text(b, at)
+			kind, n, next, ok := head(b, at)
+			if !ok || kind != kindText {
+				return false
+			}
+			end, ok := text(b, next, n)
 			if !ok || b[at:end] <= l.last {
 				return false
 			}
@@ -63,7 +64,7 @@ func valid(b string) bool {
 		case kind == kindUnsigned && n <= maxInt, kind == kindNegative && n < maxInt, kind == kindOther && n >= simpleFalse && n <= simpleNull:
 			at = next
 		case kind == kindText:
-			if at, ok = text(b, at); !ok {
+			if at, ok = text(b, next, n); !ok {
 				return false
 			}
 		case (kind == kindArray || kind == kindMap) && depth < maxDepth && n <= uint64(len(b)-next):
@@ -77,27 +78,30 @@ func valid(b string) bool {
 	}
 }
 
-// text returns where the text that starts at at ends.
-func text(b string, at int) (end int, ok bool) {
-	kind, n, next, ok := head(b, at)
-	if !ok || kind != kindText || n > uint64(len(b)-next) {
+// text returns where the text of n bytes that starts at at ends.
+func text(b string, at int, n uint64) (end int, ok bool) {
+	if n > uint64(len(b)-at) {
 		return 0, false
 	}
-	end = next + int(n)
-	return end, utf8.ValidString(b[next:end])
+	end = at + int(n)
+	return end, utf8.ValidString(b[at:end])
 }
 
 // head reads the head of an item: its major type, its argument, and where the
 // head ends. It refuses arguments in more bytes than they need.
 func head(b string, at int) (kind byte, n uint64, next int, ok bool) {
+	if at < len(b) && b[at]&31 < 24 { // most heads, without a call
+		return b[at] >> 5, uint64(b[at] & 31), at + 1, true
+	}
+	return longHead(b, at)
+}
+
+func longHead(b string, at int) (kind byte, n uint64, next int, ok bool) {
 	if at >= len(b) {
 		return 0, 0, 0, false
 	}
 	kind, n = b[at]>>5, uint64(b[at]&31)
 	at++
-	if n < 24 {
-		return kind, n, at, true
-	}
 	if n > 27 || kind == kindOther {
 		return 0, 0, 0, false
 	}
@@ -130,52 +134,6 @@ func skip(b string, at int) int {
 		}
 	}
 	return at
-}
-
-// pointer returns the JSON pointer (RFC 6901) of the item at offset to, and
-// whether it is whole.
-func pointer(b string, to int) (p []byte, whole bool) {
-	for at := 0; at < to; {
-		kind, n, child, _ := head(b, at)
-		for i := range int(n) {
-			name := ""
-			if kind == kindMap {
-				name, child = pair(b, child)
-			} else {
-				name = strconv.Itoa(i)
-			}
-			end := skip(b, child)
-			if end > to {
-				if p, whole = appendName(p, name); !whole {
-					return p, false
-				}
-				break
-			}
-			child = end
-		}
-		at = child
-	}
-	return p, true
-}
-
-// appendName appends a name to a JSON pointer, where that fits into the claim of
-// a reason.
-func appendName(p []byte, name string) (longer []byte, fits bool) {
-	longer = append(p, '/')
-	for i := range len(name) {
-		switch name[i] {
-		case '~':
-			longer = append(longer, "~0"...)
-		case '/':
-			longer = append(longer, "~1"...)
-		default:
-			longer = append(longer, name[i])
-		}
-	}
-	if len(longer) > maxText {
-		return p, false
-	}
-	return longer, true
 }
 
 func appendHead(b []byte, kind byte, n uint64) []byte {

@@ -7,16 +7,33 @@ import "strconv"
 // denial with the reason claim-missing or claim-type, of the first such place.
 // Only [Value.Find] and [Value.IsNull] ask without that.
 type Value struct {
-	r      *Result // has the document; nil: nothing, and that was noted
-	at     int     // offset of the item; of the array or object where it is missing
-	absent bool
-	name   string // of what is missing
+	r    *Result // has the document; nil: nothing is here, and that was noted
+	at   int     // offset of the item; absent: nothing is here
+	path *step   // nil for the document itself
+}
+
+// A step leads from an object to its member, or from an array to its element.
+type step struct {
+	from    *step
+	name    string // of the member
+	index   int    // of the element
+	element bool
+}
+
+const absent = -1
+
+func (v Value) child(name string, at int) Value {
+	return Value{v.r, at, &step{from: v.path, name: name}}
+}
+
+func (v Value) element(i, at int) Value {
+	return Value{v.r, at, &step{from: v.path, index: i, element: true}}
 }
 
 // Get returns the member of an object.
 func (v Value) Get(name string) Value {
 	m := v.member(name)
-	if m.absent {
+	if m.at == absent {
 		return m.fault(claimMissing)
 	}
 	return m
@@ -39,11 +56,11 @@ func (v Value) member(name string) Value {
 	for range int(n) {
 		key, end := pair(v.r.doc, at)
 		if key == name {
-			return Value{r: v.r, at: end}
+			return v.child(name, end)
 		}
 		at = skip(v.r.doc, end)
 	}
-	return Value{r: v.r, at: v.at, absent: true, name: name}
+	return v.child(name, absent)
 }
 
 // pair returns the key of a map that starts at at, and where its value does.
@@ -61,20 +78,24 @@ func (v Value) At(i int) Value {
 	case !ok:
 		return Value{}
 	case i < 0 || i >= int(n):
-		return Value{r: v.r, at: v.at, absent: true, name: strconv.Itoa(i)}.fault(claimMissing)
+		return v.element(i, absent).fault(claimMissing)
 	}
 	for range i {
 		at = skip(v.r.doc, at)
 	}
-	return Value{r: v.r, at: at}
+	return v.element(i, at)
 }
 
-// Items are the elements of an array with their indexes, for a range loop.
+// Items are the elements of an array with their indexes, for a range loop. An
+// empty object has none.
 func (v Value) Items() func(yield func(int, Value) bool) {
 	return func(yield func(int, Value) bool) {
+		if v.is(kindMap) && v.Len() == 0 {
+			return
+		}
 		n, at, _ := v.read(kindArray)
 		for i := range int(n) {
-			if !yield(i, Value{r: v.r, at: at}) {
+			if !yield(i, v.element(i, at)) {
 				return
 			}
 			at = skip(v.r.doc, at)
@@ -89,7 +110,7 @@ func (v Value) Members() func(yield func(string, Value) bool) {
 		n, at, _ := v.read(kindMap)
 		for range int(n) {
 			key, value := pair(v.r.doc, at)
-			if !yield(key, Value{r: v.r, at: value}) {
+			if !yield(key, v.child(key, value)) {
 				return
 			}
 			at = skip(v.r.doc, value)
@@ -110,7 +131,7 @@ func (v Value) Len() int {
 // IsNull reports whether nothing is known: the place holds null, or is missing
 // and was asked for with [Value.Find].
 func (v Value) IsNull() bool {
-	return v.r == nil || v.absent || v.r.doc[v.at] == byteNull
+	return v.r == nil || v.at == absent || v.r.doc[v.at] == byteNull
 }
 
 func (v Value) is(kind byte) bool { return !v.IsNull() && v.r.doc[v.at]>>5 == kind }
@@ -170,14 +191,39 @@ func (v Value) TextOr(x string) string {
 // Pointer is the JSON pointer of the place (RFC 6901), for the claim of a
 // reason. One of more than 256 bytes ends before the name that does not fit.
 func (v Value) Pointer() string {
-	if v.r == nil {
-		return ""
+	var steps []*step
+	for at := v.path; at != nil; at = at.from {
+		steps = append(steps, at)
 	}
-	p, whole := pointer(v.r.doc, v.at)
-	if whole && v.absent {
-		p, _ = appendName(p, v.name)
+	var p []byte
+	for i := len(steps) - 1; i >= 0; i-- {
+		name := steps[i].name
+		if steps[i].element {
+			name = strconv.Itoa(steps[i].index)
+		}
+		longer := appendName(p, name)
+		if len(longer) > maxText {
+			break
+		}
+		p = longer
 	}
 	return string(p)
+}
+
+// appendName appends a name to a JSON pointer.
+func appendName(p []byte, name string) []byte {
+	p = append(p, '/')
+	for i := range len(name) {
+		switch name[i] {
+		case '~':
+			p = append(p, "~0"...)
+		case '/':
+			p = append(p, "~1"...)
+		default:
+			p = append(p, name[i])
+		}
+	}
+	return p
 }
 
 // read reads the head of an item of that kind, and returns its argument and
@@ -186,7 +232,7 @@ func (v Value) read(kind byte) (n uint64, at int, ok bool) {
 	switch {
 	case v.r == nil:
 		return 0, 0, false
-	case v.absent:
+	case v.at == absent:
 		v.fault(claimMissing)
 		return 0, 0, false
 	}
@@ -199,7 +245,7 @@ func (v Value) read(kind byte) (n uint64, at int, ok bool) {
 }
 
 func (v Value) fault(code string) Value {
-	if v.r != nil {
+	if v.r != nil && v.r.fault == "" {
 		v.r.fail(code, v.Pointer())
 	}
 	return Value{}
