@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,6 +35,9 @@ func TestVectors(t *testing.T) {
 	seen := map[string]int{}
 	id := regexp.MustCompile(`^[a-z0-9-]+/[a-z0-9.-]+$`)
 	for _, v := range vectors.All() {
+		if strings.HasPrefix(v.Group, "policy-") {
+			continue // package policywasm decides them
+		}
 		seen[v.Group]++
 		t.Run(v.ID, func(t *testing.T) {
 			decide := deciders[v.Group]

@@ -38,7 +38,7 @@ var (
 			"profile", texts("none", "identity", "attested"), "config", orNull(text), "alone", shape(boolean)),
 		"devices", list(0, maxCBOR, policyDevice),
 		"call", orNull(members("kind", texts("request", "notification", "response", "stream", "end"), "method", orNull(text), "name", orNull(text),
-			"uri", orNull(text), "arguments", shape(policyValue), "revision", orNull(text), "carrier", texts("envelope", "inline", "http", "tls"))),
+			"uri", orNull(text), "arguments", shape(policyValue), "revision", orNull(text), "carrier", texts("envelope", "inline", "http", "tls", "none"))),
 	)
 
 	policyDevice = members(

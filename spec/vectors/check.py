@@ -349,6 +349,182 @@ def check_base64(i, o):
         same("bytes", b, o["bytes"])
 
 
+class Refused(ValueError):
+    """A refusal whose text is the reason."""
+
+
+def refuse(reason, *bad):
+    if any(bad):
+        raise Refused(reason)
+
+
+def policy_metadata(i):
+    """The map of section 20.4."""
+    bad, b = "policy.metadata", bytes.fromhex(i["metadata"])
+    try:
+        v = decode(b)
+        refuse(bad, enc(v) != b)
+    except Refused:
+        raise
+    except Exception:
+        raise Refused(bad)
+    refuse(bad, type(v) is not dict, v and set(v) != set(range(1, 12)))
+    texts, size = lambda *keys: all(type(v[k]) is str for k in keys), lambda s: len(s.encode())
+    refuse(bad, any(type(v[k]) is not int or v[k] < 0 for k in (1, 9, 10)), not texts(2, 3, 4, 5, 7), any(type(v[k]) is not list for k in (6, 8)), type(v[11]) is not bool)
+    refuse(bad, not v[2], not v[3], any(size(v[k]) > 128 for k in (2, 3, 4, 5)), v[7] not in ("json", "cbor"))
+    refuse(bad, not v[6], len(v[8]) > 256)
+    for k in (6, 8):
+        refuse(bad, any(type(e) is not str or size(e) > 128 for e in v[k]), len(set(v[k])) != len(v[k]))
+    refuse(bad, any(e not in ("appraise", "authorize") for e in v[6]))
+    refuse("policy.abi", v[1] != 1)
+    return v
+
+
+def check_policy_metadata(i, o):
+    names = ("name", "version", "author", "licence", "entries", "encoding", "inputs", "fuel", "pages", "development")
+    if [policy_metadata(i)[k] for k in range(2, 12)] != [o[n] for n in names]:
+        raise Disagree("metadata")
+
+
+def levels(v):
+    if isinstance(v, dict):
+        return 1 + max(map(levels, v.values()), default=0)
+    if isinstance(v, list):
+        return 1 + max(map(levels, v), default=0)
+    return 0
+
+
+def strict(text, depth, integers, reason):
+    """JSON without names twice, and without lone surrogates."""
+
+    def number(s):
+        refuse(reason, integers and (s == "-0" or not s.lstrip("-").isdigit() or abs(int(s)) >= 2**53))
+        return int(s) if s.lstrip("-").isdigit() else float(s)
+
+    def members(pairs):
+        refuse(reason, len({k for k, _ in pairs}) != len(pairs))
+        return dict(pairs)
+
+    def constant(_):
+        raise Refused(reason)
+
+    try:
+        v = json.loads(text, parse_int=number, parse_float=number, parse_constant=constant, object_pairs_hook=members)
+        json.dumps(v, ensure_ascii=False).encode()
+    except Refused:
+        raise
+    except (ValueError, RecursionError):
+        raise Refused(reason)
+    refuse(reason, levels(v) > depth)
+    return v
+
+
+def canonical(v):
+    """RFC 8785, of values whose only numbers are integers."""
+    if isinstance(v, dict):
+        return "{" + ",".join(canonical(k) + ":" + canonical(v[k]) for k in sorted(v, key=lambda k: k.encode("utf-16-be"))) + "}"
+    if isinstance(v, list):
+        return "[" + ",".join(map(canonical, v)) + "]"
+    return json.dumps(v, ensure_ascii=False)
+
+
+def policy_document(i):
+    return strict(i["document"], 32, True, "policy.input")
+
+
+def check_policy_document(i, o):
+    v = policy_document(i)
+    if canonical(v) != o["json"]:
+        raise Disagree(canonical(v))
+    same("cbor", enc(v), o["cbor"])
+
+
+CLAIMS = "configuration executables file-system hardware instance-identity runtime-opaque sourced-data storage-opaque".split()
+
+
+def tier(n):
+    for t, (low, high) in enumerate(((-1, 1), (-32, 31), (-96, 95))):
+        if low <= n <= high:
+            return t
+    return 3
+
+
+def policy_result(i):
+    bad = "policy.output"
+    try:
+        if i["encoding"] == "cbor":
+            b = bytes.fromhex(i["result"])
+            v = decode(b)
+            refuse(bad, enc(v) != b, levels(v) > 8)
+        else:
+            v = strict(i["result"], 8, False, bad)
+    except Refused:
+        raise
+    except Exception:
+        raise Refused(bad)
+    known = {"decision", "reasons", "vector", "obligations"}
+    refuse(bad, type(v) is not dict)
+    refuse(bad, not set(v) <= known, v.get("decision") not in ("allow", "deny", "abstain") or type(v["decision"]) is not str)
+    code = lambda s: type(s) is str and 0 < len(s) <= 64 and all(c in "abcdefghijklmnopqrstuvwxyz0123456789-" for c in s)
+    short = lambda s: type(s) is str and len(s.encode()) <= 256
+    reasons, obligations, vector = v.get("reasons", []), v.get("obligations", []), v.get("vector")
+    refuse(bad, type(reasons) is not list or len(reasons) > 32, type(obligations) is not list or len(obligations) > 16)
+    for r in reasons:
+        refuse(bad, type(r) is not dict or not set(r) <= {"code", "text", "claim"} or not code(r.get("code")))
+        refuse(bad, any(not short(r.get(k, "")) for k in ("text", "claim")))
+    for o in obligations:
+        refuse(bad, type(o) is not dict or set(o) != {"id", "value"} or not code(o.get("id")))
+        refuse(bad, len(canonical(o["value"]).encode()) > 1024)
+    if "vector" in v:
+        refuse(bad, i["question"] != "appraise" or type(vector) is not dict)
+        refuse(bad, any(k not in CLAIMS or type(n) is not int or not -128 <= n <= 127 for k, n in vector.items()))
+    if v["decision"] == "allow":
+        if i["question"] == "appraise":
+            refuse("policy.contradiction", any(tier((vector or {}).get(k, 96)) == 3 for k in CLAIMS))
+        refuse("policy.obligation", any(o["id"] not in i["obligations"] for o in obligations))
+    return {"decision": v["decision"], "reasons": reasons, "vector": vector, "obligations": obligations}
+
+
+def check_policy_result(i, o):
+    if policy_result(i) != o:
+        raise Disagree("result")
+
+
+def check_policy_compose(i, o):
+    results = i["results"]
+    if i["rule"] == "first-match":
+        first = next((n for n, r in enumerate(results) if r.get("decision") != "abstain"), None)
+        asked = len(results) if first is None else first + 1
+        decided = [] if first is None else [first]
+    else:
+        asked, who = len(results), {"deny": [], "allow": [], "abstain": []}
+        for n, r in enumerate(results):
+            who[r.get("decision", "deny")].append(n)
+        abstained = i["rule"] == "all-allow" and who["abstain"] or not who["allow"] and who["abstain"]
+        decided = who["deny"] or abstained or who["allow"]
+    allows = bool(decided) and all(results[n].get("decision") == "allow" for n in decided)
+    vector, obligations = None, []
+    for r in results[:asked] if allows else []:
+        if r.get("decision") == "allow":
+            obligations += r["obligations"]
+            vector = vector or dict(r["vector"])
+            for k, n in r["vector"].items():
+                if tier(n) > tier(vector[k]):
+                    vector[k] = n
+    got = {"decision": "allow" if allows else "deny", "decided": decided, "asked": asked, "vector": vector, "obligations": obligations}
+    if got != o:
+        raise Disagree(got)
+
+
+def check_policy_digest(i, o):
+    pairs = [[bytes.fromhex(p["digest"]), None if p["settings"] is None else from_json(p["settings"])] for p in i["policies"]]
+    if len(pairs) == 1 and pairs[0][1] is None:
+        return same("digest", pairs[0][0], o["digest"])
+    b = enc([L + "policy", i["rule"], pairs])
+    same("digest_input", b, o["digest_input"])
+    same("digest", sha(b), o["digest"])
+
+
 VALID = {
     "settings-digest": check_settings,
     "tool-digest": check_tool,
@@ -364,9 +540,20 @@ VALID = {
     "answer": check_answer,
     "content": check_content,
     "base64": check_base64,
+    "policy-metadata": check_policy_metadata,
+    "policy-document": check_policy_document,
+    "policy-result": check_policy_result,
+    "policy-compose": check_policy_compose,
+    "policy-digest": check_policy_digest,
 }
 # Negative vectors of these groups are decided here too, with their reason.
-INVALID = {"answer": open_answer, "base64": lambda i: check_base64(i, None)}
+INVALID = {
+    "answer": open_answer,
+    "base64": lambda i: check_base64(i, None),
+    "policy-metadata": policy_metadata,
+    "policy-document": policy_document,
+    "policy-result": policy_result,
+}
 
 
 def main():

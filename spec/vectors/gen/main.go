@@ -91,6 +91,7 @@ func main() {
 	smallVectors()
 	reportDataVectors()
 	possessionVectors()
+	policyVectors()
 	put("setup/server.json", setup())
 	put("setup/frozen.json", frozen)
 	differ := 0
