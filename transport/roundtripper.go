@@ -420,6 +420,13 @@ func (x *exchange) fail(err error) (*http.Response, error) {
 		return nil, err
 	}
 	x.rt.see(Event{Kind: EventRefused, Err: e, Carrier: x.rt.cfg.Carrier})
+	if e.Reason == protocol.PolicyDenied && x.id == "" { // dropped: nobody waits for an answer
+		status := http.StatusForbidden
+		if x.req.Method == http.MethodPost {
+			status = http.StatusAccepted
+		}
+		return newResponse(x.req, status, http.Header{}, nil), nil
+	}
 	if x.id == "" || errors.Is(err, errNetwork) {
 		return nil, err
 	}

@@ -46,7 +46,7 @@ func newWire() wire {
 }
 
 // stdioPair connects an SDK client with an SDK server over pipes, sealed between.
-func stdioPair(t *testing.T, server *mcp.Server, client *mcp.Client, era transport.Era, mode protocol.Mode, version string) (*mcp.ClientSession, [2]*tap) {
+func stdioPair(t *testing.T, server *mcp.Server, client *mcp.Client, era transport.Era, mode protocol.Mode, version string, change ...func(*transport.ClientConfig, *transport.ServerConfig)) (*mcp.ClientSession, [2]*tap) {
 	t.Helper()
 	id, err := protocol.GenerateIdentity("urn:example:stdio")
 	if err != nil {
@@ -58,16 +58,20 @@ func stdioPair(t *testing.T, server *mcp.Server, client *mcp.Client, era transpo
 	c, d := newWire(), newWire()
 	e, f := newWire(), newWire()
 	up, down := &tap{WriteCloser: c.w}, &tap{WriteCloser: d.w}
+	ccfg := transport.ClientConfig{Identity: "urn:example:stdio", Anchor: protocol.Pin(id.Thumbprint()), OuterEra: era, Mode: mode}
+	scfg := transport.ServerConfig{Identity: id, Mode: mode}
+	for _, f := range change {
+		f(&ccfg, &scfg)
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		err := transport.StdioClient(ctx, transport.Pipe{In: a.r, Out: b.w}, transport.Pipe{In: d.r, Out: up},
-			transport.ClientConfig{Identity: "urn:example:stdio", Anchor: protocol.Pin(id.Thumbprint()), OuterEra: era, Mode: mode})
+		err := transport.StdioClient(ctx, transport.Pipe{In: a.r, Out: b.w}, transport.Pipe{In: d.r, Out: up}, ccfg)
 		if err != nil && ctx.Err() == nil {
 			t.Error("client layer:", err)
 		}
 	})
 	wg.Go(func() {
-		err := transport.StdioServer(ctx, transport.Pipe{In: c.r, Out: down}, transport.Pipe{In: f.r, Out: e.w}, transport.ServerConfig{Identity: id, Mode: mode})
+		err := transport.StdioServer(ctx, transport.Pipe{In: c.r, Out: down}, transport.Pipe{In: f.r, Out: e.w}, scfg)
 		if err != nil && ctx.Err() == nil {
 			t.Error("server layer:", err)
 		}
