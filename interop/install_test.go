@@ -75,7 +75,7 @@ func TestPinnedVersions(t *testing.T) {
 func TestLockFilesNameNoHost(t *testing.T) {
 	url := regexp.MustCompile(`"resolved"\s*:|https?://[^"\s]*\.tgz`)
 	files, err := filepath.Glob("fixtures/*/package-lock.json")
-	if err != nil || len(files) != 4 {
+	if err != nil || len(files) != 5 {
 		t.Fatalf("lock files: %q, %v", files, err)
 	}
 	for _, file := range files {
