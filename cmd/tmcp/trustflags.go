@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
@@ -23,6 +24,7 @@ import (
 	"github.com/trustedmcp/tmcp/gateway/policy"
 	"github.com/trustedmcp/tmcp/gateway/tee"
 	"github.com/trustedmcp/tmcp/gateway/verifier"
+	"github.com/trustedmcp/tmcp/internal/jsonrpc"
 	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
 	"github.com/trustedmcp/tmcp/protocol"
 	"github.com/trustedmcp/tmcp/transport"
@@ -303,9 +305,10 @@ func (f *trustFlags) load(cmd *cobra.Command, judges bool, instead string, log *
 
 // audit logs what policies decided about calls. What callers and modules say is
 // quoted by the logger.
-func audit(log *slog.Logger) func(*transport.Call, *policywasm.Verdict) {
-	return func(c *transport.Call, v *policywasm.Verdict) {
-		log.Warn("call", "decision", v.Decision.String(), "method", c.Method, "peer", c.Party.Identity, "why", v.Why)
+func audit(log *slog.Logger) func(*transport.Call, protocol.Digest, *policywasm.Verdict) {
+	return func(c *transport.Call, by protocol.Digest, v *policywasm.Verdict) {
+		name, _ := jsonrpc.Text(jsonrpc.Get(c.Params, "name"))
+		log.Warn("call", "decision", v.Decision.String(), "policy", hex.EncodeToString(by[:]), "kind", string(c.Kind), "method", c.Method, "name", name, "peer", c.Party.Identity, "why", v.Why)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/trustedmcp/tmcp/gateway/evidencefile"
 	"github.com/trustedmcp/tmcp/gateway/policy/runtime"
 	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
+	"github.com/trustedmcp/tmcp/protocol"
 	"github.com/trustedmcp/tmcp/transport"
 )
 
@@ -32,7 +33,7 @@ type Options struct {
 	Loader runtime.Loader
 	Stdin  io.Reader // for the file "-"
 	Clock  func() time.Time
-	Audit  func(*transport.Call, *policywasm.Verdict)
+	Audit  func(*transport.Call, protocol.Digest, *policywasm.Verdict)
 }
 
 // Loaded is what was found. Of modules Policy is made, with the rules in it if

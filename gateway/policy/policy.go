@@ -56,7 +56,7 @@ type Config struct {
 	Clock func() time.Time
 	// Audit, if set, is told of calls that a policy allowed under the obligation
 	// [Audit], and of all that were denied.
-	Audit func(*transport.Call, *policywasm.Verdict)
+	Audit func(*transport.Call, protocol.Digest, *policywasm.Verdict)
 }
 
 // A Policy answers both questions, as far as its members do. It implements
@@ -389,9 +389,11 @@ func (p *Policy) Authorize() transport.Authorizer {
 	return func(ctx context.Context, c *transport.Call) error {
 		now := p.cfg.Clock()
 		v := p.authorizer.ask(ctx, p.cfg.Wait, func(arguments bool) (*document.Document, error) { return Authorization(c, now, arguments) })
+		// TMCP-20.11-7: A host that knows `audit` MUST write the call, the policy digest and the
+		// decision to its log before the call goes on.
 		audit := v.Decision != policywasm.Allow || slices.ContainsFunc(v.Obligations, func(o policywasm.Obligation) bool { return o.ID == Audit })
 		if audit && p.cfg.Audit != nil {
-			p.cfg.Audit(c, v)
+			p.cfg.Audit(c, p.digest, v)
 		}
 		if v.Decision != policywasm.Allow {
 			return p.denial(v)
