@@ -56,7 +56,7 @@ const (
 // missing or null. tried is how many damaged documents the policy was asked
 // about.
 func (r *Runner) Mutate(ctx context.Context, doc any, optional []string) (findings []Finding, tried int) {
-	q, err := r.question(doc)
+	q, err := questionOf(doc)
 	if err != nil {
 		return []Finding{}, 0
 	}

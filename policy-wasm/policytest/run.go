@@ -59,7 +59,7 @@ func (r *Runner) test(ctx context.Context, f *File, t *Test, o *Outcome) error {
 	if err != nil {
 		return err
 	}
-	q, err := r.question(doc)
+	q, err := questionOf(doc)
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (f *File) mutates(t *Test) bool {
 // A question is asked again and again, of changed documents too.
 type question policywasm.Entry
 
-func (r *Runner) question(doc any) (question, error) {
+func questionOf(doc any) (question, error) {
 	v, _ := lookup(doc, "/question")
 	s, ok := v.(string)
 	if e := policywasm.Entry(s); !ok || e != policywasm.Appraise && e != policywasm.Authorize {
@@ -186,4 +186,19 @@ func (a *Answer) Line() string {
 		}
 	}
 	return s
+}
+
+// Question makes a document, in JSON, the question that a host would put to a
+// policy that says m of itself.
+func Question(m policywasm.Metadata, text []byte) (policywasm.Call, error) {
+	doc, err := new(File).build(&Test{Document: text}, nil)
+	if err != nil {
+		return policywasm.Call{}, err
+	}
+	q, err := questionOf(doc)
+	if err != nil {
+		return policywasm.Call{}, err
+	}
+	in, err := input(doc, m)
+	return policywasm.Call{Entry: policywasm.Entry(q), Input: in}, err
 }
