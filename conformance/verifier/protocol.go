@@ -9,6 +9,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/trustedmcp/tmcp/conformance/shim"
 	"github.com/trustedmcp/tmcp/evidence"
 	"github.com/trustedmcp/tmcp/internal/jsonrpc"
 )
@@ -143,13 +144,10 @@ func ParseRequest(line []byte) (*Request, error) {
 	return r, nil
 }
 
-// maxLine bounds a line of an answer in bytes.
-const maxLine = 4 << 20
-
 // parseAnswer reads an answer strictly, as to its form: a shim that writes
 // something else may have written anything.
 func parseAnswer(line []byte, id string) (*Answer, error) {
-	if err := jsonrpc.Check(line, jsonrpc.Limits{MaxBytes: maxLine}); err != nil {
+	if err := jsonrpc.Check(line, jsonrpc.Limits{MaxBytes: shim.MaxLine}); err != nil {
 		return nil, err
 	}
 	a := &Answer{}

@@ -1,68 +1,38 @@
 package verifier
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"os/exec"
-	"strconv"
-	"strings"
-	"sync"
 	"time"
 
-	"github.com/trustedmcp/tmcp/conformance"
+	"github.com/trustedmcp/tmcp/conformance/shim"
 	"github.com/trustedmcp/tmcp/conformance/wire"
 )
 
 // ExitNotImplemented is the exit code of a shim that ends because it has not
 // the operation it was asked for. It is started again for the next.
-const ExitNotImplemented = 89
+const ExitNotImplemented = shim.ExitNotImplemented
 
-// A Subject is the verifier under test, behind its shim. It implements
-// [wire.Target] so that the engine can name it. Close it after the run.
-type Subject struct {
-	name string
-	argv []string
-	main func(*Request) *Answer // in this process, in place of argv
-
-	mu   sync.Mutex
-	proc *process
-	ids  int
-}
+// A Subject is the verifier under test, behind its shim. Close it after the run.
+type Subject struct{ *shim.Shim }
 
 // Command is a shim that is started as a process.
-func Command(argv []string) *Subject { return &Subject{name: strings.Join(argv, " "), argv: argv} }
+func Command(argv []string) *Subject { return &Subject{shim.Command(argv)} }
 
-// InProcess is a verifier in this process.
+// InProcess is a verifier in this process, over the same bytes.
 func InProcess(name string, verify func(*Request) *Answer) *Subject {
-	return &Subject{name: name, main: verify}
-}
-
-// Transport is that of the shim.
-func (s *Subject) Transport() wire.Transport { return wire.TransportStdio }
-
-func (s *Subject) String() string { return s.name }
-
-// Open fails: a shim does not speak MCP.
-func (s *Subject) Open(context.Context, *wire.Log) (wire.Link, error) {
-	return nil, errors.New("a verifier's shim is asked, not opened")
-}
-
-// Close ends the shim.
-func (s *Subject) Close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.end()
-}
-
-func (s *Subject) end() {
-	if s.proc != nil {
-		s.proc.close()
-		s.proc = nil
-	}
+	return &Subject{shim.InProcess(name, func(line []byte) ([]byte, error) {
+		req, err := ParseRequest(line)
+		if err != nil {
+			return nil, err
+		}
+		ans := verify(req)
+		if ans == nil {
+			return nil, errors.New("it ended without an answer")
+		}
+		ans.ID = req.ID
+		return ans.Encode()
+	})}
 }
 
 // asked is what came of one request.
@@ -73,182 +43,30 @@ type asked struct {
 	grew int64 // bytes by which the process's peak memory exceeded what it held before; -1: not known
 }
 
+// line is a request to the shim.
+type line struct{ Request }
+
+func (l line) Encode(id string) ([]byte, error) {
+	l.ID = id
+	return l.Request.Encode()
+}
+
+func (l line) Log(b []byte) []byte { return b }
+
 // ask sends one request and waits for its answer, no longer than limit. An error
 // is a fault of the shim: it crashed, was silent, or wrote what is no answer.
 func (s *Subject) ask(ctx context.Context, log *wire.Log, req Request, limit time.Duration) (*asked, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.ids++
-	req.ID = strconv.Itoa(s.ids)
-	line, err := req.Encode()
-	if err != nil {
-		return nil, err
-	}
-	log.Add(wire.Sent, "request", line)
-	if s.main != nil {
-		return s.call(log, line)
-	}
-	if s.proc == nil || s.proc.ended() {
-		s.end()
-		if s.proc, err = start(s.argv); err != nil {
-			return nil, &conformance.PrerequisiteError{Reason: err.Error()}
-		}
-	}
-	p := s.proc
-	memory := p.memory()
-	began := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	out, err := p.exchange(ctx, line)
-	a := &asked{took: time.Since(began), grew: memory()}
-	if err != nil {
-		code, tail := p.close(), p.tail()
-		s.proc = nil
-		if code == ExitNotImplemented {
-			a.seq = log.Add(wire.Received, "exit", []byte("exit code 89: not implemented"))
-			a.Answer = &Answer{ID: req.ID, Outcome: NotImplemented}
-			return a, nil
-		}
-		if errors.Is(err, errEnded) {
-			err = fmt.Errorf("%w (exit code %d)", err, code)
-		}
-		a.seq = log.Add(wire.Received, "stderr", []byte(tail))
-		if tail != "" {
-			err = fmt.Errorf("%w (standard error: %q)", err, tail)
-		}
-		return nil, err
-	}
-	a.seq = log.Add(wire.Received, "answer", out)
-	if a.Answer, err = parseAnswer(out, req.ID); err != nil {
-		p.close() // what else is under way can't be told apart
-		s.proc = nil
-		return nil, fmt.Errorf("what it wrote is no answer: %w", err)
-	}
-	return a, nil
-}
-
-// call asks a verifier in this process, over the same bytes.
-func (s *Subject) call(log *wire.Log, line []byte) (*asked, error) {
-	req, err := ParseRequest(line)
-	if err != nil {
-		return nil, err
-	}
-	began := time.Now()
-	ans := s.main(req)
-	a := &asked{took: time.Since(began), grew: -1}
-	if ans == nil {
-		return nil, errors.New("it ended without an answer")
-	}
-	ans.ID = req.ID
-	out, err := ans.Encode()
-	if err != nil {
-		return nil, err
-	}
-	a.seq = log.Add(wire.Received, "answer", out)
-	a.Answer, err = parseAnswer(out, req.ID)
-	return a, err
-}
-
-// process is a running shim.
-type process struct {
-	cmd   *exec.Cmd
-	stdin io.WriteCloser
-	lines chan []byte // closed when stdout ends
-	done  chan struct{}
-	once  sync.Once
-
-	mu     sync.Mutex
-	stderr []byte
-}
-
-func start(argv []string) (*process, error) {
-	cmd := exec.Command(argv[0], argv[1:]...)
-	ownGroup(cmd)
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	p := &process{cmd: cmd, stdin: stdin, lines: make(chan []byte, 1), done: make(chan struct{})}
-	cmd.Stderr = p
-	cmd.WaitDelay = time.Second
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	go func() {
-		defer close(p.done)
-		in := bufio.NewScanner(stdout)
-		in.Buffer(make([]byte, 0, 64<<10), maxLine)
-		for in.Scan() {
-			select {
-			case p.lines <- bytes.Clone(in.Bytes()):
-			default: // more lines than were asked for: the next exchange finds them
-			}
-		}
-		close(p.lines)
-		_, _ = io.Copy(io.Discard, stdout)
-		_ = cmd.Wait()
-	}()
-	return p, nil
-}
-
-// Write keeps the end of what the shim says on stderr.
-func (p *process) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.stderr = append(p.stderr, b...)
-	if n := len(p.stderr); n > 600 {
-		p.stderr = bytes.Clone(p.stderr[n-600:])
-	}
-	return len(b), nil
-}
-
-func (p *process) tail() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return strings.TrimSpace(string(p.stderr))
-}
-
-func (p *process) ended() bool {
-	select {
-	case <-p.done:
-		return true
-	default:
-		return false
-	}
-}
-
-var errEnded = errors.New("it ended without an answer, or wrote a line of more than 4 MiB")
-
-func (p *process) exchange(ctx context.Context, line []byte) ([]byte, error) {
-	go func() { _, _ = p.stdin.Write(append(line, '\n')) }() // a shim that does not read it answers nothing; close ends this
-	select {
-	case out, ok := <-p.lines:
-		if !ok {
-			return nil, errEnded
-		}
-		return out, nil
-	case <-ctx.Done():
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return nil, errors.New("no answer in time")
-		}
-		return nil, ctx.Err()
-	}
-}
-
-// close ends the process and returns its exit code, -1 when it was killed.
-func (p *process) close() int {
-	p.once.Do(func() {
-		_ = p.stdin.Close()
-		select {
-		case <-p.done:
-		case <-time.After(time.Second):
-		}
-		killGroup(p.cmd) // it, or what it left running
-		<-p.done
+	a := &asked{}
+	r, err := s.Ask(ctx, log, line{req}, limit, func(out []byte, id string) (err error) {
+		a.Answer, err = parseAnswer(out, id)
+		return err
 	})
-	return p.cmd.ProcessState.ExitCode()
+	if err != nil {
+		return nil, err
+	}
+	if r.NotImplemented {
+		a.Answer = &Answer{Outcome: NotImplemented}
+	}
+	a.seq, a.took, a.grew = r.Seq, r.Took, r.Grew
+	return a, nil
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package verifier
+package shim
 
 import (
 	"os/exec"

@@ -1,4 +1,4 @@
-package verifier
+package shim
 
 import (
 	"bytes"
