@@ -98,7 +98,7 @@ var recipes = map[string]*Build{
 	},
 	"tinygo": {
 		Tools:  []Tool{{Name: "tinygo", Programs: []string{"tinygo"}, Check: []string{"version"}, Hint: "install TinyGo 0.41 (tinygo.org/getting-started/install)"}},
-		Steps:  []Step{{Env: []string{"GOFLAGS=", "GOWORK=off"}, Args: []string{"{tinygo}", "build", "-target", "wasm-unknown", "-no-debug", "-opt=z", "-o", raw, "."}}},
+		Steps:  []Step{{Env: []string{"GOFLAGS=", "GOWORK=off"}, Args: []string{"{tinygo}", "build", "-target", "wasm-unknown", "-no-debug", "-opt=2", "-stack-size=32KB", "-o", raw, "."}}},
 		Output: raw,
 	},
 	"rego": { // entry points are the rules with the annotation "entrypoint: true"

@@ -63,6 +63,7 @@ func entrypoint(e policywasm.Entry) string { return "tmcp/" + string(e) }
 // An adapter is one module: its entry points and builtins by their numbers in it.
 type adapter struct {
 	data     []byte // canonical JSON; nil: none
+	meta     *policywasm.Metadata
 	rt       wazero.Runtime
 	shim     wazero.CompiledModule
 	entries  map[policywasm.Entry]uint64
@@ -77,7 +78,8 @@ func i32s(n int) (t []scan.ValueType) {
 }
 
 // Describe implements [policywasm.Foreign].
-func (a *adapter) Describe(m *scan.Module, _ *policywasm.Metadata) error {
+func (a *adapter) Describe(m *scan.Module, meta *policywasm.Metadata) error {
+	a.meta = meta
 	for _, f := range m.Imports {
 		if f.Module != env {
 			return policywasm.NewFailure(policywasm.ReasonImport, fmt.Sprintf("%q %q is not offered to modules of OPA", f.Module, f.Name))
@@ -146,10 +148,12 @@ func (a *adapter) Try(ctx context.Context, i *policywasm.Instance) error {
 		return err
 	}
 	a.entries = map[policywasm.Entry]uint64{}
-	for _, e := range []policywasm.Entry{policywasm.Appraise, policywasm.Authorize} {
-		if id, ok := ids[entrypoint(e)]; ok {
-			a.entries[e] = uint64(id)
+	for _, e := range a.meta.Entries {
+		id, ok := ids[entrypoint(e)]
+		if !ok {
+			return policywasm.NewFailure(policywasm.ReasonExport, "no entry point "+entrypoint(e)+`, which the metadata names; annotate the rule with "entrypoint: true"`)
 		}
+		a.entries[e] = uint64(id)
 	}
 	if ids, err = a.table(ctx, i, "builtins"); err != nil {
 		return err
@@ -242,10 +246,6 @@ func place(ctx context.Context, i *policywasm.Instance, b []byte) (uint32, error
 
 // Ask implements [policywasm.Foreign].
 func (a *adapter) Ask(ctx context.Context, i *policywasm.Instance, e policywasm.Entry, input []byte) ([]byte, error) {
-	entry, ok := a.entries[e]
-	if !ok {
-		return nil, policywasm.NewFailure(policywasm.ReasonEntry, "the module has no entry point "+entrypoint(e)+"; build it with -e "+entrypoint(e))
-	}
 	r := ctx.Value(runKey{}).(*run)
 	r.i, r.time = i, nanoseconds(input)
 	if _, err := i.Call(ctx, "opa_malloc", 0); err != nil {
@@ -272,7 +272,7 @@ func (a *adapter) Ask(ctx context.Context, i *policywasm.Instance, e policywasm.
 	if err != nil {
 		return nil, err
 	}
-	out, err := i.Call(ctx, "opa_eval", 0, entry, data, uint64(at), uint64(len(input)), heap, 0)
+	out, err := i.Call(ctx, "opa_eval", 0, a.entries[e], data, uint64(at), uint64(len(input)), heap, 0)
 	if err != nil {
 		return nil, err
 	}
