@@ -102,7 +102,7 @@ func longHead(b string, at int) (kind byte, n uint64, next int, ok bool) {
 	}
 	kind, n = b[at]>>5, uint64(b[at]&31)
 	at++
-	if n > 27 || kind == kindOther {
+	if n > 27 {
 		return 0, 0, 0, false
 	}
 	size := 1 << (n - 24)

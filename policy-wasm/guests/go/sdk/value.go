@@ -245,7 +245,7 @@ func (v Value) read(kind byte) (n uint64, at int, ok bool) {
 }
 
 func (v Value) fault(code string) Value {
-	if v.r != nil && v.r.fault == "" {
+	if v.r != nil {
 		v.r.fail(code, v.Pointer())
 	}
 	return Value{}
