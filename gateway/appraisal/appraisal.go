@@ -111,8 +111,12 @@ func Load(ctx context.Context, o Options) (*appraise.Appraiser, error) {
 			return nil, &InputError{"collateral", err}
 		}
 	}
-	if len(o.CoRIMs) > 0 {
-		store, err := manifests(o)
+	var bundled [][]byte
+	if o.Policy != nil {
+		bundled = o.Policy.References()
+	}
+	if len(o.CoRIMs)+len(bundled) > 0 {
+		store, err := manifests(o, bundled)
 		if err != nil {
 			return nil, err
 		}
@@ -143,7 +147,9 @@ func (o *Options) policy(ctx context.Context) (appraise.Policy, error) {
 	return p, nil
 }
 
-func manifests(o Options) (*acs.Store, error) {
+// manifests are those of files, and those that came with policies: a bundle is a
+// file of the operator's, or signed by whom he named, so these may be unsigned.
+func manifests(o Options, bundled [][]byte) (*acs.Store, error) {
 	// TMCP-19.2-1: A verifier MUST accept a signed CoRIM only from a signer that its local policy
 	// pins, by key or by trust anchor.
 	trust := &corim.Trust{Now: o.Now}
@@ -161,7 +167,7 @@ func manifests(o Options) (*acs.Store, error) {
 		}
 		trust.Roots = append(trust.Roots, certs...)
 	}
-	if len(trust.Keys)+len(trust.Roots) == 0 && !o.Unsigned {
+	if len(o.CoRIMs) > 0 && len(trust.Keys)+len(trust.Roots) == 0 && !o.Unsigned {
 		return nil, errors.New("manifests of reference values are given, and nobody who may sign them: name a key or a root, or say that local files need no signature")
 	}
 	var all []*corim.Verified
@@ -178,6 +184,16 @@ func manifests(o Options) (*acs.Store, error) {
 		}
 		if err != nil {
 			return nil, &InputError{"reference-values", fmt.Errorf("%s: %w", name, err)}
+		}
+		all = append(all, v)
+	}
+	for i, b := range bundled {
+		v, err := corim.Verify(b, trust)
+		if errors.Is(err, corim.ErrUnsigned) {
+			v, err = corim.Conveyed(b, "policy bundle", corim.KeyID([]byte("policy bundle")), trust)
+		}
+		if err != nil {
+			return nil, &InputError{"reference-values", fmt.Errorf("manifest %d of the policy's bundle: %w", i+1, err)}
 		}
 		all = append(all, v)
 	}

@@ -123,6 +123,13 @@ func (l *Live) Rules() (r *appraise.RulesPolicy) {
 	return r
 }
 
+// References are manifests of reference values that came with the policies when
+// they were first loaded.
+func (l *Live) References() (all [][]byte) {
+	l.held.Use(context.Background(), func(now *Loaded) { all = now.References })
+	return all
+}
+
 // Name is that of this moment.
 func (l *Live) Name() (s string) {
 	l.held.Use(context.Background(), func(now *Loaded) {

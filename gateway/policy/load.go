@@ -10,10 +10,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/trustedmcp/tmcp/evidence/appraise"
 	"github.com/trustedmcp/tmcp/gateway/evidencefile"
+	"github.com/trustedmcp/tmcp/gateway/policy/dist"
 	"github.com/trustedmcp/tmcp/gateway/policy/runtime"
 	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
+	"github.com/trustedmcp/tmcp/policy-wasm/policies"
+	"github.com/trustedmcp/tmcp/policy-wasm/rego"
+	"github.com/trustedmcp/tmcp/policy-wasm/signed"
 	"github.com/trustedmcp/tmcp/protocol"
 	"github.com/trustedmcp/tmcp/transport"
 )
@@ -34,6 +40,8 @@ type Options struct {
 	Stdin  io.Reader // for the file "-"
 	Clock  func() time.Time
 	Audit  func(*transport.Call, protocol.Digest, *policywasm.Verdict)
+
+	trust *signed.Trust // of Signers
 }
 
 // Loaded is what was found. Of modules Policy is made, with the rules in it if
@@ -41,6 +49,8 @@ type Options struct {
 type Loaded struct {
 	Policy *Policy
 	Rules  *appraise.RulesPolicy
+	// References are manifests of reference values (CoRIM) from bundles.
+	References [][]byte
 }
 
 // Appraises is what decides appraisals; nil where nothing does.
@@ -70,7 +80,20 @@ func (l *Loaded) Close(ctx context.Context) error {
 	return l.Policy.Close(ctx)
 }
 
-// Names of policies that ship with this module.
+// signers are those who may sign modules; nil where nobody is named.
+func (o *Options) signers() (*signed.Trust, error) {
+	if len(o.Signers) == 0 {
+		return nil, nil
+	}
+	keys, err := dist.ReadKeys(o.Signers, o.Stdin)
+	if err != nil {
+		return nil, err
+	}
+	return &signed.Trust{Keys: keys}, nil
+}
+
+// Names of policies that ship with this module, which are the default; see package
+// policies for all.
 const (
 	Strict    = "strict"
 	Simulated = "simulated"
@@ -96,6 +119,9 @@ var magic = []byte("\x00asm\x01\x00\x00\x00")
 func Load(ctx context.Context, o Options) (_ *Loaded, err error) {
 	cfg := Config{Clock: o.Clock, Audit: o.Audit}
 	if cfg.Rule, err = parseRule(o.Rule); err != nil {
+		return nil, err
+	}
+	if o.trust, err = o.signers(); err != nil {
 		return nil, err
 	}
 	out := &Loaded{}
@@ -144,30 +170,74 @@ func Caps() policywasm.Caps {
 }
 
 func (o *Options) load(ctx context.Context, name string, cfg *Config, out *Loaded) error {
-	switch name {
-	case Strict:
-		out.Rules = appraise.Strict()
-		return nil
-	case Simulated:
-		out.Rules = appraise.Simulated()
-		return nil
+	if module, ok := policies.Module(name); ok {
+		return o.add(ctx, cfg, module, nil, true)
 	}
-	b, err := evidencefile.Read(name, o.Stdin)
-	if err != nil {
-		return err
-	}
-	if !bytes.HasPrefix(b, magic) {
-		if out.Rules != nil {
-			return errors.New("a second file of rules; put them into one")
+	from := dist.Options{Stdin: o.Stdin, Trust: o.trust}
+	if dist.IsRef(name) {
+		from.Registry.Credentials, _ = dist.DockerCredentials() // without, it is asked for none
+	} else {
+		b, err := evidencefile.Read(name, o.Stdin)
+		if err != nil {
+			return err
 		}
-		out.Rules, err = appraise.ParseRules(b)
-		return err
+		if rules := bytes.TrimLeft(b, " \t\r\n"); len(rules) > 0 && rules[0] == '{' {
+			return o.rules(b, out)
+		}
+		if rego.Is(b) && !bytes.HasPrefix(b, magic) { // a bundle of OPA's
+			return o.add(ctx, cfg, b, nil, false)
+		}
+		from.Stdin = bytes.NewReader(b) // it can't be read twice
 	}
-	p, err := o.Loader.Load(ctx, b, false, Caps())
+	found, err := dist.Load(ctx, name, from)
 	if err != nil {
 		return err
 	}
-	cfg.Members = append(cfg.Members, Member{Evaluator: p})
+	if found.Rule != nil && len(found.Modules) > 1 {
+		if *found.Rule != cfg.Rule && (o.Rule != "" || len(o.Names) > 1) {
+			return fmt.Errorf("the bundle's policies decide by the rule %s, and %s is asked for: name the bundle alone, and no other rule", found.Rule, cfg.Rule)
+		}
+		cfg.Rule = *found.Rule
+	}
+	for _, m := range found.Modules {
+		if err := o.add(ctx, cfg, m.Bytes, m.Settings, found.Verified != nil); err != nil {
+			return err
+		}
+	}
+	out.References = append(out.References, found.References...)
+	return nil
+}
+
+func (o *Options) rules(b []byte, out *Loaded) (err error) {
+	switch {
+	case out.Rules != nil:
+		return errors.New("a second file of rules; put them into one")
+	case o.trust.Pinned():
+		return errors.New("rules can't be signed, and signers are named: give a module")
+	}
+	out.Rules, err = appraise.ParseRules(b)
+	return err
+}
+
+// add loads a module. Those that ship with this program or are signed by whom the
+// operator named are trusted as far as compiling goes.
+func (o *Options) add(ctx context.Context, cfg *Config, module []byte, settings jsontext.Value, trusted bool) error {
+	var p policywasm.Evaluator
+	var err error
+	switch {
+	case rego.Is(module):
+		caps := Caps()
+		if o.Loader.Memory != nil {
+			caps.Memory = o.Loader.Memory
+		}
+		p, err = rego.Load(ctx, module, caps, nil)
+	default:
+		p, err = o.Loader.Load(ctx, module, trusted, Caps())
+	}
+	if err != nil {
+		return err
+	}
+	cfg.Members = append(cfg.Members, Member{Evaluator: p, Settings: settings})
 	return nil
 }
 
@@ -186,7 +256,7 @@ func (o *Options) settings(cfg *Config) error {
 			return fmt.Errorf("settings %.200q: no module has the name %q", arg, name)
 		}
 		if cfg.Members[i].Settings != nil {
-			return fmt.Errorf("settings %.200q: policy %q has some already", arg, name)
+			return fmt.Errorf("settings %.200q: policy %q has some already, perhaps from its bundle", arg, name)
 		}
 		b, err := evidencefile.Read(file, o.Stdin)
 		if err != nil {

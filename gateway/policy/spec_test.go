@@ -110,7 +110,9 @@ func TestObligations(t *testing.T) {
 			var log string
 			cfg := policy.Config{Members: []policy.Member{{Evaluator: c}}, Clock: func() time.Time { return now }}
 			if told {
-				cfg.Audit = func(call *transport.Call, _ protocol.Digest, v *policywasm.Verdict) { log += call.Method + " " + v.Decision.String() }
+				cfg.Audit = func(call *transport.Call, _ protocol.Digest, v *policywasm.Verdict) {
+					log += call.Method + " " + v.Decision.String()
+				}
 			}
 			p, err := policy.New(cfg)
 			if err != nil {
