@@ -59,6 +59,14 @@ func engines() []policywasm.Engine {
 	return []policywasm.Engine{policywasm.Interpreter}
 }
 
+// everywhere are caps for all engines.
+func everywhere() (all []policywasm.Caps) {
+	for _, e := range engines() {
+		all = append(all, authorCaps(e))
+	}
+	return all
+}
+
 // sayTo returns what says lines to people, about what happens.
 func sayTo(cmd *cobra.Command) func(format string, args ...any) {
 	return func(format string, args ...any) {
@@ -108,9 +116,8 @@ func readModule(cmd *cobra.Command, name string) (module []byte, path string, er
 	return b, name, fileError(err)
 }
 
-// loadModule loads a module of a file for its author, in all engines or one.
-// close frees them.
-func loadModule(cmd *cobra.Command, module []byte, in []policywasm.Engine) (all []policywasm.Evaluator, close func(), err error) {
+// loadModule loads a module for its author, under each of caps. close frees them.
+func loadModule(cmd *cobra.Command, module []byte, in ...policywasm.Caps) (all []policywasm.Evaluator, close func(), err error) {
 	ctx := context.WithoutCancel(cmd.Context())
 	memory := runtime.NewMemory(0)
 	close = func() {
@@ -119,8 +126,7 @@ func loadModule(cmd *cobra.Command, module []byte, in []policywasm.Engine) (all 
 		}
 		_ = memory.Close()
 	}
-	for _, e := range in {
-		caps := authorCaps(e)
+	for _, caps := range in {
 		caps.Memory = memory
 		p, err := build.Load(cmd.Context(), module, caps)
 		if err != nil {

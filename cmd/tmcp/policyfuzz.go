@@ -58,7 +58,7 @@ order.`,
 				}
 				optional = append(optional, more...)
 			}
-			all, closeAll, err := loadModule(cmd, module, engines())
+			all, closeAll, err := loadModule(cmd, module, everywhere()...)
 			if err != nil {
 				return err
 			}

@@ -36,7 +36,8 @@ func policyTestCommand() *cobra.Command {
 		Short: "Test a project's policy, with whole documents and damaged ones",
 		Long: `Run the tests in the files tests/*.json of the project in DIR, which is the
 current folder by default. The policy is built first if policy.wasm is missing or
-older than the sources. Each test runs in both engines, which must agree.
+older than the sources. Each test runs in both engines, which must agree, and in
+an instance that was asked before, which must decide the same.
 
 Then the documents of the tests are damaged: each member is removed, nulled,
 spelled in other case, and given a value of another type. What the policy did not
@@ -69,16 +70,20 @@ tests, with "optional"; docs/policy-authors.md has the format.`,
 			if err != nil {
 				return err
 			}
-			all, closeAll, err := loadModule(cmd, b, engines())
+			caps := everywhere()
+			kept := caps[0]
+			kept.Pool = 1
+			all, closeAll, err := loadModule(cmd, b, append(caps, kept)...)
 			if err != nil {
 				return err
 			}
 			defer closeAll()
+			runner := policytest.Runner{Policy: all[0], Also: all[1:len(caps)], Kept: all[len(caps)]}
 			meta, digest := all[0].Metadata(), all[0].Digest()
-			report := testReport{Passed: true, Policy: fmt.Sprintf("%x", digest), Name: meta.Name, Version: meta.Version, Engines: len(all), Tests: []policytest.Outcome{}}
+			report := testReport{Passed: true, Policy: fmt.Sprintf("%x", digest), Name: meta.Name, Version: meta.Version, Engines: len(caps), Tests: []policytest.Outcome{}}
 			for _, f := range files {
-				r := policytest.Runner{Policy: all[0], Also: all[1:], Source: samples(filepath.Dir(f.Path))}
-				out, err := r.Run(cmd.Context(), f)
+				runner.Source = samples(filepath.Dir(f.Path))
+				out, err := runner.Run(cmd.Context(), f)
 				if err != nil {
 					return err
 				}
@@ -277,7 +282,7 @@ Exit code 0: the policy allows; 1: it does not.`,
 			if entry != "" {
 				d.Question = entry
 			}
-			all, closeAll, err := loadModule(cmd, module, engines()[:1])
+			all, closeAll, err := loadModule(cmd, module, everywhere()[0])
 			if err != nil {
 				return err
 			}

@@ -154,7 +154,7 @@ func (f *fuzzer) judge(b baseDocument, changes []Change) (kind, detail, what str
 	}
 	a = AnswerOf(b.q.ask(f.ctx, f.r.Policy, in))
 	for _, other := range f.r.Also {
-		if !f.also {
+		if !f.also && a.Failure == nil {
 			break
 		}
 		if o := AnswerOf(b.q.ask(f.ctx, other, in)); !a.same(o) {

@@ -318,6 +318,24 @@ func TestEngines(t *testing.T) {
 	}
 }
 
+// A policy that remembers is found where instances are kept.
+func TestKept(t *testing.T) {
+	n := 0
+	fickle := fake{judge: func(map[string]any) *policywasm.Result {
+		if n++; n > 1 {
+			return allow()
+		}
+		r := deny("no")
+		r.Fuel = 7 // may differ
+		return r
+	}}
+	out := run(t, policytest.Runner{Policy: fake{judge: func(map[string]any) *policywasm.Result { return deny("no") }}, Kept: fickle},
+		`{"mutate":false,"tests":[{"name":"a","base":"tdx","want":{"decision":"deny"}},{"name":"b","base":"tdx","want":{"decision":"deny"}}]}`)
+	if !out[0].Passed() || out[1].Passed() || !strings.Contains(out[1].Problems[0], "was asked before says otherwise") {
+		t.Errorf("%+v", out)
+	}
+}
+
 func TestParseErrors(t *testing.T) {
 	ok := `{"name":"x","base":"tdx","want":{"decision":"allow"}}`
 	for file, want := range map[string]string{

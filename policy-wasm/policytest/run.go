@@ -18,7 +18,10 @@ type Runner struct {
 	Policy policywasm.Evaluator
 	// Also are the same policy once more, such as in the other engine. They must say
 	// the same, to the unit of fuel.
-	Also   []policywasm.Evaluator
+	Also []policywasm.Evaluator
+	// Kept, if not nil, is the same policy in instances that are kept: it must
+	// decide the same, whatever was asked before. Fuel and memory may differ.
+	Kept   policywasm.Evaluator
 	Source Source // of base documents
 }
 
@@ -72,6 +75,12 @@ func (r *Runner) test(ctx context.Context, f *File, t *Test, o *Outcome) error {
 	for i, other := range r.Also {
 		if b := AnswerOf(q.ask(ctx, other, in)); !o.Answer.same(b) {
 			o.Problems = append(o.Problems, fmt.Sprintf("engine %d says otherwise: %s", i+2, b.Line()))
+		}
+	}
+	if r.Kept != nil && o.Answer.Failure == nil {
+		b := AnswerOf(q.ask(ctx, r.Kept, in))
+		if b.Fuel, b.Pages = o.Answer.Fuel, o.Answer.Pages; !o.Answer.same(b) {
+			o.Problems = append(o.Problems, "an instance that was asked before says otherwise; the policy keeps something from one question to the next: "+b.Line())
 		}
 	}
 	if args, _ := lookup(doc, "/call/arguments"); args != nil {
