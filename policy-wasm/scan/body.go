@@ -11,14 +11,15 @@ type body struct {
 	weight    int64 // of what is in no loop
 	sites     []site
 	scratch   bool // a local is needed
+	f32, f64  bool // and one of that type
 }
 
 // A site is a place where Instrument writes something else, or more.
 type site struct {
-	at   int // where the instruction begins
-	next int // behind it
+	at   uint32 // where the instruction begins
+	n    uint32 // weight of a loop, label of a return: below 2^31, for a body has 128 KiB
+	size uint8  // of the instruction
 	kind siteKind
-	n    int64 // weight of a loop, label of a return
 }
 
 type siteKind byte
@@ -28,7 +29,14 @@ const (
 	siteReturn                 // becomes br n
 	siteBulk                   // charge the length, which is on the stack, before it
 	siteGrow                   // charge the pages, and note a refusal
+	siteF32                    // if its result is NaN, make that the canonical one
+	siteF64                    // the same
 )
+
+// mark notes the instruction from at up to here.
+func (b *body) mark(r *reader, at int, kind siteKind, n int) {
+	b.sites = append(b.sites, site{at: uint32(at), size: uint8(r.pos - at), kind: kind, n: uint32(n)})
+}
 
 // noResult is the block type without a result.
 const noResult = 0x40
@@ -43,7 +51,8 @@ type frame struct {
 
 // counts are what the cost of compiling depends on. rounds is the sum, over all
 // loops, of how many loops each one stands in, itself included.
-type counts struct{ blocks, loops, nesting, targets, rounds int }
+// floats are the instructions that can make a NaN.
+type counts struct{ blocks, loops, nesting, targets, rounds, floats int }
 
 func (m *Module) code(r *reader) {
 	if len(m.Imports)+len(m.bodies) >= len(m.funcs) {
@@ -92,7 +101,7 @@ func (m *Module) code(r *reader) {
 func cost(locals, size int, c counts) int {
 	l, blocks, loops, targets := int64(locals), int64(c.blocks), int64(c.loops), int64(c.targets)
 	n := l*(blocks+targets) + int64(c.nesting)*blocks/24 + targets*targets/512 +
-		blocks*blocks/40 + loops*loops/5 + l*l*int64(c.rounds)/256 + int64(size)/16
+		blocks*blocks/40 + loops*loops/5 + l*l*int64(c.rounds)/256 + int64(c.floats)/2 + int64(size)/16
 	return int(min(n, 1<<30))
 }
 
@@ -155,7 +164,7 @@ func (m *Module) instructions(r *reader, b *body, c *counts) {
 				if around > m.limits.Loops {
 					r.fail(Limit, "loops nested deeper than %d", m.limits.Loops)
 				}
-				b.sites = append(b.sites, site{at: at, next: r.pos, kind: siteLoop})
+				b.mark(r, at, siteLoop, 0)
 				loop = len(b.sites) - 1
 			}
 			if c.nesting = max(c.nesting, len(frames)); c.nesting > m.limits.Nesting {
@@ -197,7 +206,7 @@ func (m *Module) instructions(r *reader, b *body, c *counts) {
 			c.targets += n + 1
 			st.height = st.base
 		case opReturn:
-			b.sites = append(b.sites, site{at: at, next: r.pos, kind: siteReturn, n: int64(len(frames))})
+			b.mark(r, at, siteReturn, len(frames))
 			st.height = st.base
 		case opCall:
 			weight = weightCall
@@ -233,7 +242,7 @@ func (m *Module) instructions(r *reader, b *body, c *counts) {
 			if op == opMemoryGrow {
 				weight = weightGrow
 				b.scratch = true
-				b.sites = append(b.sites, site{at: at, next: r.pos, kind: siteGrow})
+				b.mark(r, at, siteGrow, 0)
 			}
 		case opI32Const:
 			r.skipInt(32)
@@ -257,9 +266,19 @@ func (m *Module) instructions(r *reader, b *body, c *counts) {
 		default:
 			weight = m.plain(r, op)
 			st.move(effect(op))
+			switch givesNaN(op) {
+			case F32:
+				b.f32 = true
+				b.mark(r, at, siteF32, 0)
+				c.floats++
+			case F64:
+				b.f64 = true
+				b.mark(r, at, siteF64, 0)
+				c.floats++
+			}
 		}
 		if loop >= 0 {
-			b.sites[loop].n += weight
+			b.sites[loop].n += uint32(weight)
 		} else {
 			b.weight += weight
 		}
@@ -321,6 +340,6 @@ func (m *Module) prefixed(r *reader, b *body, at int) (weight int64) {
 		r.fail(Profile, "opcode 0xfc %d", op)
 	}
 	b.scratch = true
-	b.sites = append(b.sites, site{at: at, next: r.pos, kind: siteBulk})
+	b.mark(r, at, siteBulk, 0)
 	return weightBulk
 }

@@ -10,7 +10,8 @@ const (
 )
 
 // Instrument returns the module with its code counting fuel and the depth of
-// calls, and trapping when either ends. Custom sections are left out, the start
+// calls, and trapping when either ends. Each NaN that an instruction makes becomes
+// the canonical one: processors differ in its bits, and code can look at them. Custom sections are left out, the start
 // function is exported in place of being started, and the memory's maximum is
 // that of the limits.
 //
@@ -120,14 +121,14 @@ func (m *Module) newCode() []byte {
 // The block stands where the function's own label stood, so that labels keep
 // their numbers.
 func (m *Module) newBody(out []byte, b *body) []byte {
-	groups := b.groups
-	if b.scratch {
-		groups++
+	var more []byte
+	for t, needed := range [3]bool{b.scratch, b.f32, b.f64} {
+		if needed {
+			more = append(more, 1, byte([3]ValueType{I32, F32, F64}[t]))
+		}
 	}
-	out = append(appendUint(out, uint64(groups)), m.file[b.groupsAt:b.code]...)
-	if b.scratch {
-		out = append(out, 1, byte(I32))
-	}
+	out = append(appendUint(out, uint64(b.groups+len(more)/2)), m.file[b.groupsAt:b.code]...)
+	out = append(out, more...)
 	out = m.charge(out, b.weight)
 	out = m.step(out, b, opI32Sub)
 	out = global(out, opGlobalGet, m.depth())
@@ -137,10 +138,11 @@ func (m *Module) newBody(out []byte, b *body) []byte {
 	at := b.code
 	for _, s := range b.sites {
 		out = append(out, m.file[at:s.at]...)
-		ins := m.file[s.at:s.next]
-		switch at = s.next; s.kind {
+		at = int(s.at) + int(s.size)
+		ins := m.file[s.at:at]
+		switch s.kind {
 		case siteLoop:
-			out = m.charge(append(out, ins...), s.n)
+			out = m.charge(append(out, ins...), int64(s.n))
 		case siteReturn:
 			out = appendUint(append(out, opBr), uint64(s.n))
 		case siteBulk:
@@ -149,6 +151,10 @@ func (m *Module) newBody(out []byte, b *body) []byte {
 		case siteGrow:
 			out = m.chargeTop(out, b, opI64Shl, growShift)
 			out = m.noteRefusal(append(out, ins...), b)
+		case siteF32:
+			out = b.canonical(append(out, ins...), b.floatScratch(F32), opF32Const, nan32, opF32Eq)
+		case siteF64:
+			out = b.canonical(append(out, ins...), b.floatScratch(F64), opF64Const, nan64, opF64Eq)
 		}
 	}
 	out = append(out, m.file[at:b.end]...)
@@ -200,4 +206,34 @@ func (m *Module) noteRefusal(out []byte, b *body) []byte {
 	out = append(out, opI32Const, 0x7f, opI32Eq, opIf, noResult, opI32Const, 1)
 	out = append(global(out, opGlobalSet, m.grown()), opEnd)
 	return appendUint(append(out, opLocalGet), uint64(b.locals))
+}
+
+// The canonical NaN, as WebAssembly calls it: positive, and of the payload the
+// highest bit alone.
+const (
+	nan32 = "\x00\x00\xc0\x7f"
+	nan64 = "\x00\x00\x00\x00\x00\x00\xf8\x7f"
+)
+
+// floatScratch is the local for values of that type.
+func (b *body) floatScratch(t ValueType) uint64 {
+	n := uint64(b.locals)
+	if b.scratch {
+		n++
+	}
+	if t == F64 && b.f32 {
+		n++
+	}
+	return n
+}
+
+// canonical leaves the number on the stack as it is, and any NaN as the one that
+// is the same on all machines.
+func (b *body) canonical(out []byte, scratch uint64, constant byte, nan string, eq byte) []byte {
+	out = appendUint(append(out, opLocalTee), scratch)
+	out = append(append(out, constant), nan...)
+	for range 2 {
+		out = appendUint(append(out, opLocalGet), scratch)
+	}
+	return append(out, eq, opSelect)
 }

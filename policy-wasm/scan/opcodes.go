@@ -35,6 +35,8 @@ const (
 	opI32Eq        = 0x46
 	opI32LtS       = 0x48
 	opI64LtS       = 0x53
+	opF32Eq        = 0x5b
+	opF64Eq        = 0x61
 	opI32Add       = 0x6a
 	opI32Sub       = 0x6b
 	opI64Sub       = 0x7d

@@ -51,3 +51,15 @@ func effect(op byte) int {
 	}
 	return 0
 }
+
+// givesNaN is the type of the NaN that an instruction can make, or 0. Loads,
+// constants, neg, abs and copysign only move bits, or change the sign.
+func givesNaN(op byte) ValueType {
+	switch {
+	case op >= 0x8d && op <= 0x97, op == 0xb6: // ceil to max; demote
+		return F32
+	case op >= 0x9b && op <= 0xa5, op == 0xbb: // the same; promote
+		return F64
+	}
+	return 0
+}
