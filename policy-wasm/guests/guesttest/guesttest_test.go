@@ -19,6 +19,8 @@ func TestInputs(t *testing.T) {
 	for _, policy := range []string{"starter", "grace"} {
 		if n := len(Inputs(t, policy)); n < 900 {
 			t.Errorf("%s: only %d documents", policy, n)
+		} else {
+			t.Logf("%s: %d documents", policy, n)
 		}
 	}
 }
