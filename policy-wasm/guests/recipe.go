@@ -48,7 +48,7 @@ const rawBundle = "policy.raw.tar.gz"
 const (
 	clangHint = "install clang and lld (apt-get install clang lld)"
 	rustHint  = "install a Rust compiler with the target wasm32-unknown-unknown (rustup target add wasm32-unknown-unknown; or apt-get install rustc libstd-rust-dev-wasm32 lld)"
-	goHint    = "install Go 1.26 or later (go.dev/doc/install)"
+	goHint    = "install Go 1.24 or later (go.dev/doc/install)"
 )
 
 var recipes = map[string]*Build{
@@ -94,7 +94,7 @@ var recipes = map[string]*Build{
 	},
 	"go": {
 		Tools:  []Tool{{Name: "go", Programs: []string{"go"}, Check: []string{"version"}, Hint: goHint}},
-		Steps:  []Step{{Env: []string{"GOOS=wasip1", "GOARCH=wasm", "GOFLAGS=", "GOWORK=off"}, Args: []string{"{go}", "build", "-buildmode=c-shared", "-trimpath", "-ldflags=-s -w", "-o", raw, "."}}},
+		Steps:  []Step{{Env: []string{"GOOS=wasip1", "GOARCH=wasm", "GOFLAGS=", "GOWORK=off"}, Args: []string{"{go}", "build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", raw, "."}}},
 		Output: raw,
 	},
 	"tinygo": {
