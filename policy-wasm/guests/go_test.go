@@ -192,4 +192,3 @@ func TestGo(t *testing.T) {
 		guesttest.Module(t, policy, raw)
 	}
 }
-
