@@ -276,6 +276,7 @@ func (p *Policy) Judge(f *appraise.Facts) appraise.Judgement {
 	}
 	v := p.appraisers.ask(context.Background(), p.cfg.Wait, func(bool) (*document.Document, error) { return Appraisal(f), nil })
 	explain(&j.Checks, f, v)
+	compared(&j.Checks, f)
 	if v.Decision != policywasm.Allow {
 		return j
 	}
@@ -323,6 +324,23 @@ func explain(c *evidence.Checks, f *appraise.Facts, v *policywasm.Verdict) {
 		}
 	}
 	c.Add("policy", outcome, v.Why)
+}
+
+// compared tells what reference values said of each device. No policy can do
+// without a match where there are values to match.
+func compared(c *evidence.Checks, f *appraise.Facts) {
+	for i, d := range f.Devices {
+		r := d.References
+		name := "policy-reference-values" + label(f, fmt.Sprintf("/devices/%d/references", i))
+		if _, told := c.Find(name); r == nil || !r.Known || told {
+			continue
+		}
+		outcome := evidence.Pass
+		if !r.Matched {
+			outcome = evidence.Fail
+		}
+		c.Add(name, outcome, r.Detail)
+	}
 }
 
 // device is the device that a JSON pointer of a document points into, and the
