@@ -38,6 +38,7 @@ take its author from nothing to a module that is tested and signed.`,
 	}
 	cmd.AddCommand(policyNewCommand(), policyBuildCommand(), policyTestCommand(), policyRunCommand(),
 		policyInspectCommand(), policyBenchCommand(), policyFuzzCommand())
+	cmd.AddCommand(policyDistCommands()...)
 	return cmd
 }
 
