@@ -1,7 +1,7 @@
 // The SDK for policies in AssemblyScript: a policy exports tmcp_appraise,
 // tmcp_authorize or both, which call appraising() and authorizing(), and what is below.
 
-export { Value } from "./value";
+export { Type, Value } from "./value";
 export { Result, Trust, appraising, authorizing } from "./result";
 
 export function tmcp_abi_version(): i32 {

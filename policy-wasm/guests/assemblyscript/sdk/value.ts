@@ -21,6 +21,15 @@ export function fault(why: string, pointer: string): void {
   claim = pointer;
 }
 
+export enum Type {
+  NULL,
+  BOOL,
+  INT,
+  TEXT,
+  ARRAY,
+  OBJECT,
+}
+
 /**
  * A Value is a place in the document. To read a member that is not there, or is
  * of another type, makes the result a denial with the code claim-missing or
@@ -55,6 +64,19 @@ export class Value {
     return major == OTHER && argument == NULL;
   }
 
+  /** What stands here; Type.NULL where nothing does. Never a fault. */
+  get type(): Type {
+    if (this.isNull) return Type.NULL;
+    head(this.item, usize.MAX_VALUE);
+    switch (major) {
+      case OTHER: return Type.BOOL;
+      case TEXT: return Type.TEXT;
+      case ARRAY: return Type.ARRAY;
+      case MAP: return Type.OBJECT;
+    }
+    return Type.INT;
+  }
+
   /** The member of that name of an object. It must be there. */
   get(name: string): Value {
     const v = this.member(name);
@@ -84,7 +106,17 @@ export class Value {
       head(this.item, usize.MAX_VALUE);
       if (major == MAP) return <i32>argument;
     }
+    return this.arrayLength;
+  }
+
+  /** The length of what must be an array. */
+  get arrayLength(): i32 {
     return this.open(ARRAY) ? <i32>argument : 0;
+  }
+
+  /** How many members there are of what must be an object. */
+  get objectLength(): i32 {
+    return this.open(MAP) ? <i32>argument : 0;
   }
 
   /** The element at that index of an array. It must be there. */

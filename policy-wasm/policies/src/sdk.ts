@@ -1,0 +1,2 @@
+// The SDK, as every policy has it.
+export * from "../../guests/assemblyscript/sdk";
