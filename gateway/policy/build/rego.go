@@ -2,24 +2,29 @@ package build
 
 import (
 	"context"
+	"io/fs"
 	"path/filepath"
+	"strings"
 
 	"github.com/trustedmcp/tmcp/policy-wasm/guests"
 )
 
 // TestSource runs the tests that a project has in its own language, where that
-// language has a usual way: for Rego, opa test on the project's *.rego files, if
-// some of them end in _test.rego. Errors are [*ToolError] and [*CommandError].
+// language has a usual way: for Rego, opa test on the folders policy and sdk, if
+// policy has files that end in _test.rego. Errors are [*ToolError] and
+// [*CommandError].
 func (p *Project) TestSource(ctx context.Context, say func(format string, args ...any)) error {
 	if p.Lang != "rego" {
 		return nil
 	}
-	tests, err := filepath.Glob(filepath.Join(p.Dir, "*_test.rego"))
-	if err != nil || len(tests) == 0 {
+	tests := 0
+	err := filepath.WalkDir(filepath.Join(p.Dir, "policy"), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, "_test.rego") {
+			tests++
+		}
 		return err
-	}
-	all, err := filepath.Glob(filepath.Join(p.Dir, "*.rego"))
-	if err != nil {
+	})
+	if err != nil || tests == 0 {
 		return err
 	}
 	recipe, err := guests.Recipe(p.Lang)
@@ -35,12 +40,8 @@ func (p *Project) TestSource(ctx context.Context, say func(format string, args .
 		if err != nil {
 			return err
 		}
-		args := []string{opa, "test"}
-		for _, path := range all {
-			args = append(args, filepath.Base(path))
-		}
-		say("opa test: %d files", len(all))
-		return t.command(ctx, nil, args...)
+		say("opa test policy sdk")
+		return t.command(ctx, nil, opa, "test", "policy", "sdk")
 	}
 	return nil
 }
