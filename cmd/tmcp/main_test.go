@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 		"echo-client":  echoClient,
 		// ask-verifier has a verifier appraise a simulated TEE.
 		"ask-verifier": askVerifier,
+		// oci-registry is a registry for policies.
+		"oci-registry": ociRegistry,
 	})
 }
 
