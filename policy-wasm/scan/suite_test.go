@@ -2,7 +2,11 @@ package scan_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"math"
 	"os"
@@ -18,6 +22,8 @@ import (
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 
+	"github.com/trustedmcp/tmcp/interop"
+	"github.com/trustedmcp/tmcp/interop/interoptest"
 	"github.com/trustedmcp/tmcp/policy-wasm/corpus"
 	"github.com/trustedmcp/tmcp/policy-wasm/scan"
 )
@@ -25,6 +31,9 @@ import (
 // suite is the folder of WebAssembly's own test suite, which wazero's module
 // has: scripts as JSON, and the modules that they name.
 var suite = sync.OnceValues(func() (string, error) {
+	if dir := os.Getenv("TMCP_SUITE"); dir != "" {
+		return dir, nil
+	}
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/tetratelabs/wazero").Output()
 	return filepath.Join(strings.TrimSpace(string(out)), "internal", "integration_test", "spectest"), err
 })
@@ -107,9 +116,33 @@ type pair struct {
 	as, counts, compiled api.Module
 }
 
+// Both of these print what must be the same on all machines.
+const digestLine = "results and fuel: "
+
+// What the suite's scripts give on arm64, they give here: each result, each NaN
+// and each unit of fuel.
+func TestSuiteArm64(t *testing.T) {
+	interoptest.Need(t)
+	dir, err := suite()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := interop.Arm64(t.Context(), ".", []string{"TMCP_SUITE=" + dir}, "-test.run=^TestSuiteMeaning$", "-test.v")
+	interoptest.Check(t, err)
+	_, line, _ := strings.Cut(string(out), digestLine)
+	there, _, _ := strings.Cut(line, "\n")
+	if here := suiteMeaning(t); here != there || here == "" {
+		t.Errorf("arm64 gives %q, this machine %q", there, here)
+	}
+}
+
 // The suite's scripts for WebAssembly 1.0 give the same with and without
 // instruments, call for call, and the same fuel in both engines.
-func TestSuiteMeaning(t *testing.T) {
+func TestSuiteMeaning(t *testing.T) { t.Log(digestLine + suiteMeaning(t)) }
+
+// suiteMeaning is a digest of all results and fuel.
+func suiteMeaning(t *testing.T) string {
+	all := sha256.New()
 	dir, err := suite()
 	if err != nil {
 		t.Fatal(err)
@@ -167,7 +200,7 @@ func TestSuiteMeaning(t *testing.T) {
 						args = append(args, n)
 					}
 					calls++
-					if !p.same(ctx, t, c.Action.Field, args) {
+					if !p.same(ctx, t, all, c.Action.Field, args) {
 						t.Errorf("%s: %s(%v)", filepath.Base(name), c.Action.Field, args)
 					}
 				}
@@ -178,6 +211,7 @@ func TestSuiteMeaning(t *testing.T) {
 		t.Errorf("%d calls only", calls)
 	}
 	t.Logf("%d calls; %d modules were refused", calls, refused)
+	return hex.EncodeToString(all.Sum(nil))
 }
 
 func load(t *testing.T, ctx context.Context, rts []wazero.Runtime, file string) *pair {
@@ -216,7 +250,7 @@ func load(t *testing.T, ctx context.Context, rts []wazero.Runtime, file string) 
 }
 
 // same calls all, and compares results, traps and fuel.
-func (p *pair) same(ctx context.Context, t *testing.T, field string, args []uint64) bool {
+func (p *pair) same(ctx context.Context, t *testing.T, all io.Writer, field string, args []uint64) bool {
 	f := p.as.ExportedFunction(field)
 	if f == nil {
 		return true
@@ -260,6 +294,7 @@ func (p *pair) same(ctx context.Context, t *testing.T, field string, args []uint
 		}
 		fuel = append(fuel, left.Get())
 	}
+	fmt.Fprintln(all, field, args, first, wantErr != nil, fuel[0])
 	return fuel[0] == fuel[1]
 }
 
