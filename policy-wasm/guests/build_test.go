@@ -18,13 +18,13 @@ import (
 
 // TestC, TestRust and TestZig build both policies as an author would, and hold
 // them against the reference.
-func TestC(t *testing.T)    { language(t, "c", 12<<10) }
-func TestRust(t *testing.T) { language(t, "rust", 32<<10) }
-func TestZig(t *testing.T)  { language(t, "zig", 32<<10) }
+func TestC(t *testing.T)    { language(t, "c", "policy.c", 12<<10) }
+func TestRust(t *testing.T) { language(t, "rust", "src/lib.rs", 16<<10) }
+func TestZig(t *testing.T)  { language(t, "zig", "policy.zig", 32<<10) }
 
 // language tests both policies in a language, whose modules have at most size
-// bytes.
-func language(t *testing.T, lang string, size int) {
+// bytes, and the probe, which takes the place of the source.
+func language(t *testing.T, lang, source string, size int) {
 	interoptest.Need(t)
 	t.Parallel()
 	for _, policy := range []string{"starter", "grace"} {
@@ -42,6 +42,15 @@ func language(t *testing.T, lang string, size int) {
 		}
 		guesttest.Module(t, policy, raw)
 	}
+	dir := project(t, lang, "starter")
+	probe, err := os.ReadFile(filepath.Join(lang, "testdata", "probe"+filepath.Ext(source)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, source), probe, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	guesttest.Module(t, "probe", module(t, dir))
 }
 
 // project makes a project's folder.

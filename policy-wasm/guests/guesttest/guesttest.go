@@ -9,6 +9,7 @@ package guesttest
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -22,7 +23,7 @@ import (
 // Metadata is what the modules of starter and grace say of themselves.
 func Metadata(policy string, enc policywasm.Encoding) policywasm.Metadata {
 	m := policywasm.Metadata{ABI: policywasm.ABI, Name: policy, Version: "0.1.0", Licence: "Apache-2.0", Entries: []policywasm.Entry{policywasm.Appraise}, Encoding: enc}
-	if policy == "starter" {
+	if policy != "grace" {
 		m.Entries = append(m.Entries, policywasm.Authorize)
 	}
 	return m
@@ -32,6 +33,9 @@ func Metadata(policy string, enc policywasm.Encoding) policywasm.Metadata {
 func Caps(e policywasm.Engine) policywasm.Caps {
 	caps := policywasm.Defaults()
 	caps.Engine, caps.Obligations = e, []string{"valid-for", "audit"}
+	for i := range 16 { // of probe
+		caps.Obligations = append(caps.Obligations, fmt.Sprint("o", i))
+	}
 	return caps
 }
 

@@ -9,15 +9,15 @@ import (
 
 // TestReference: the tests of both policies are right about the reference.
 func TestReference(t *testing.T) {
-	for _, policy := range []string{"starter", "grace"} {
+	for _, policy := range []string{"starter", "grace", "probe"} {
 		Decisions(t, policy, true, Oracle(policy))
 	}
 }
 
 // TestInputs: there are enough documents to compare bytes of.
 func TestInputs(t *testing.T) {
-	for _, policy := range []string{"starter", "grace"} {
-		if n := len(Inputs(t, policy)); n < 900 {
+	for _, policy := range []string{"starter", "grace", "probe"} {
+		if n := len(Inputs(t, policy)); n < 100 {
 			t.Errorf("%s: only %d documents", policy, n)
 		} else {
 			t.Logf("%s: %d documents", policy, n)

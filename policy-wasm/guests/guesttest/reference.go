@@ -10,7 +10,7 @@ import (
 )
 
 // Reference answers as every SDK's version of the policy must, byte for byte.
-// Policies are starter and grace; the document is decoded JSON of int64, string,
+// Policies are starter, grace and probe; the document is decoded JSON of int64, string,
 // bool, nil, []any and map[string]any.
 func Reference(policy, question string, doc any) []byte {
 	r := &result{vector: map[string]int8{}, appraise: question == "appraise"}
@@ -22,6 +22,8 @@ func Reference(policy, question string, doc any) []byte {
 		starterAuthorize(v, r)
 	case "grace appraise":
 		grace(v, r)
+	case "probe appraise", "probe authorize":
+		probe(v, r)
 	}
 	return r.encode()
 }
@@ -140,7 +142,7 @@ func grace(doc value, r *result) {
 	r.affirmAll(2)
 	if late {
 		r.affirm("hardware", 32)
-		r.oblige("valid-for", 3600)
+		r.oblige("valid-for", int64(3600))
 	}
 	r.allow()
 }
@@ -235,6 +237,20 @@ func (v value) intOr(x int64) int64 {
 	return v.int()
 }
 
+func (v value) boolOr(x bool) bool {
+	if v.isNull() {
+		return x
+	}
+	return v.bool()
+}
+
+func (v value) textOr(x string) string {
+	if v.isNull() {
+		return x
+	}
+	return v.text()
+}
+
 // wrong notes the first fault.
 func (v value) wrong() {
 	if v.r.fault != nil {
@@ -262,7 +278,7 @@ type reason struct{ code, text, claim string }
 
 type obligation struct {
 	id    string
-	value int64
+	value any // int64, bool or string
 }
 
 type result struct {
@@ -298,7 +314,21 @@ func (r *result) affirmAll(v int8) {
 	}
 }
 
-func (r *result) oblige(id string, v int64) { r.obligations = append(r.obligations, obligation{id, v}) }
+func (r *result) oblige(id string, v any) {
+	for i := range r.obligations {
+		if r.obligations[i].id == id {
+			r.obligations[i].value = v
+			return
+		}
+	}
+	if len(r.obligations) == 16 {
+		if r.fault == nil {
+			r.fault = &reason{"result-limit", "the result has more than 16 obligations", ""}
+		}
+		return
+	}
+	r.obligations = append(r.obligations, obligation{id, v})
+}
 
 func (r *result) allow() { r.allowed = true }
 
@@ -354,7 +384,15 @@ func (r *result) encode() []byte {
 		b = dcbor.AppendArray(dcbor.AppendText(b, "obligations"), len(r.obligations))
 		for _, o := range r.obligations {
 			b = dcbor.AppendText(dcbor.AppendText(dcbor.AppendMap(b, 2), "id"), o.id)
-			b = dcbor.AppendInt(dcbor.AppendText(b, "value"), o.value)
+			b = dcbor.AppendText(b, "value")
+			switch v := o.value.(type) {
+			case int64:
+				b = dcbor.AppendInt(b, v)
+			case bool:
+				b = dcbor.AppendBool(b, v)
+			case string:
+				b = dcbor.AppendText(b, v)
+			}
 		}
 	}
 	return b
