@@ -122,12 +122,9 @@ func (f *appraisalFlags) load(cmd *cobra.Command) (*appraise.Appraiser, time.Tim
 	if f.policy.Simulates() {
 		f.o.Simulator = true
 	}
-	if f.policy.Stdin = cmd.InOrStdin(); f.policy.Given() {
-		p, err := policy.NewLive(cmd.Context(), f.policy)
-		if err != nil {
-			return nil, now, &exitError{exitUsage, err}
-		}
-		f.o.Policy = p
+	var err error
+	if f.o.Policy, err = loadPolicies(cmd.Context(), &f.policy, cmd.InOrStdin(), logger(cmd.ErrOrStderr(), false)); err != nil {
+		return nil, now, err
 	}
 	if f.o.Policy == nil && !f.o.Simulator && len(f.o.CoRIMs) == 0 && !f.strict {
 		p, err := appraise.NewRules(appraise.Rules{Name: "strict, any measurement", ReferenceValues: "optional", TCB: appraise.TCBRules{Unknown: true}})

@@ -17,6 +17,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/trustedmcp/tmcp/gateway/policy/runtime"
 )
 
 const (
@@ -40,6 +42,7 @@ func usagef(format string, args ...any) error {
 }
 
 func main() {
+	runtime.MaybeChild()
 	// What lives long here is small and what a call needs is garbage after it, so
 	// the default would collect every few calls of 64 KiB. GOGC overrides it.
 	if os.Getenv("GOGC") == "" {

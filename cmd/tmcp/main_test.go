@@ -18,10 +18,12 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/trustedmcp/tmcp/gateway/policy/runtime"
 	"github.com/trustedmcp/tmcp/gateway/tee"
 )
 
 func TestMain(m *testing.M) {
+	runtime.MaybeChild()
 	testscript.Main(m, map[string]func(){
 		"tmcp": func() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
 		// echo-server is an MCP server over stdio, echo-client a client of one

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -291,11 +290,11 @@ func (f *trustFlags) load(cmd *cobra.Command, judges bool, instead string, log *
 	if !f.policy.Given() {
 		return nil, func() {}, nil
 	}
-	f.policy.Stdin, f.policy.Audit = cmd.InOrStdin(), audit(log)
-	if f.loaded, err = policy.NewLive(cmd.Context(), f.policy); err != nil {
-		return nil, nil, &exitError{exitUsage, err}
+	f.policy.Audit = audit(log)
+	if f.loaded, err = loadPolicies(cmd.Context(), &f.policy, cmd.InOrStdin(), log); err != nil {
+		return nil, nil, err
 	}
-	done = func() { _ = f.loaded.Close(context.WithoutCancel(cmd.Context())) }
+	done = reloading(cmd.Context(), f.loaded, log)
 	if ask = f.loaded.Authorizes(); ask == nil && !judges {
 		done()
 		return nil, nil, usagef("--policy %s says nothing of calls, and --profile %s judges no evidence of the other side: %s, or leave it out", strings.Join(f.policy.Names, ", "), f.profile, instead)
