@@ -28,7 +28,8 @@ signed with --key. For tests and small sites.
 
 The evidence must bind the session's nonce, followed by zeros up to 64 bytes; a
 nonce of 64 bytes is report data as it is. Collateral and reference values are
-read at the start: restart it for new ones.`,
+read at the start: restart it for new ones. Policies that are modules are read
+again at SIGHUP.`,
 		Example: `  tmcp keygen --alg p256 --out ear.key --public ear.pub
   tmcp verifier --key ear.key --collateral collateral/ --corim app.corim --corim-key release.pub \
     --listen :8443 --tls-certificate site.pem --tls-key site.key
@@ -62,6 +63,9 @@ read at the start: restart it for new ones.`,
 				return &exitError{exitUsage, err}
 			}
 			cfg.Version, cfg.Logger = version(), logger(cmd.ErrOrStderr(), verbose)
+			if flags.o.Policy != nil {
+				defer reloading(cmd.Context(), flags.o.Policy, cfg.Logger)()
+			}
 			s, err := verifier.NewServer(cfg)
 			if err != nil {
 				return err
