@@ -174,8 +174,8 @@ func (m *BundleManifest) check(l Limits) error {
 			return fmt.Errorf("%s: no policy is made of this module", name)
 		case hex.EncodeToString(sum[:]) != f.SHA256:
 			return fmt.Errorf("%s: %.80q is no SHA-256 in lower-case hex", name, f.SHA256)
-		case f.Size < 0 || f.Size > l.File || path.Dir(name) == FolderPolicies && f.Size > MaxModule:
-			return fmt.Errorf("%s: %d bytes; %d are allowed", name, f.Size, min(l.File, MaxModule))
+		case f.Size < 1 || f.Size > l.File || path.Dir(name) == FolderPolicies && f.Size > MaxModule:
+			return fmt.Errorf("%s: %d bytes; 1 to %d are allowed", name, f.Size, min(l.File, MaxModule))
 		}
 		if total += f.Size; total > l.Bundle {
 			return fmt.Errorf("files of more than %d bytes together", l.Bundle)

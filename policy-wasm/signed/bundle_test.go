@@ -29,7 +29,7 @@ func set() (signed.BundleManifest, map[string][]byte) {
 			"policies/lax.wasm":    module("lax", "0.1"),
 			"references/app.corim": []byte("reference values"),
 			"tests/strict.json":    []byte(`{"tests":[]}`),
-			"tests/empty.json":     {},
+			"tests/other.json":     []byte(`{}`),
 		}
 }
 
@@ -75,7 +75,7 @@ func TestBundle(t *testing.T) {
 	if r, err := signed.ParseRule(m.Rule); err != nil || r != policywasm.AllAllow || string(m.Policies[1].Settings) != `{"a":[],"days":30}` || string(m.Policies[0].Settings) != "null" {
 		t.Errorf("%+v", m)
 	}
-	if got := fmt.Sprint(again.Folder(signed.FolderTests), again.Folder(signed.FolderReferences), len(again.Folder(signed.FolderPolicies))); got != "[tests/empty.json tests/strict.json] [references/app.corim] 2" {
+	if got := fmt.Sprint(again.Folder(signed.FolderTests), again.Folder(signed.FolderReferences), len(again.Folder(signed.FolderPolicies))); got != "[tests/other.json tests/strict.json] [references/app.corim] 2" {
 		t.Error(got)
 	}
 	if again.File("policies/none.wasm") != nil || string(again.File("references/app.corim")) != "reference values" {
@@ -235,6 +235,7 @@ func TestHostileBundles(t *testing.T) {
 		"a short digest":          only(hexSum("a"), hexSum("a")[:62]),
 		"another digest":          only(hexSum("a"), hexSum("b")),
 		"a huge size":             only(`"size":1`, `"size":9007199254740991`),
+		"an empty file":           only(`"size":1`, `"size":0`),
 		"a size below zero":       only(`"size":1`, `"size":-1`),
 		"a size with a fraction":  only(`"size":1`, `"size":1.0`),
 		"a signature in it":       only(`{"policies/a.wasm"`, `{"signatures/a.cose":{"sha256":"`+hexSum("a")+`","size":1},"policies/a.wasm"`),
@@ -268,7 +269,7 @@ func TestNewBundleRefuses(t *testing.T) {
 		"name":    func(_ *signed.BundleManifest, f map[string][]byte) { f["README.md"] = nil },
 		"rule":    func(m *signed.BundleManifest, _ map[string][]byte) { m.Rule = "" },
 		"version": func(m *signed.BundleManifest, _ map[string][]byte) { m.Version = "" },
-		"module":  func(_ *signed.BundleManifest, f map[string][]byte) { f["policies/more.wasm"] = nil },
+		"module":  func(_ *signed.BundleManifest, f map[string][]byte) { f["policies/more.wasm"] = []byte("x") },
 		"setting": func(m *signed.BundleManifest, _ map[string][]byte) { m.Policies[0].Settings = jsontext.Value("{") },
 	} {
 		m, files := set()
@@ -296,7 +297,7 @@ func TestBundleProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m, _ := set()
 		m.Policies = m.Policies[:1]
-		files := map[string][]byte{"policies/strict.wasm": rapid.SliceOfN(rapid.Byte(), 0, 1500).Draw(t, "module")}
+		files := map[string][]byte{"policies/strict.wasm": rapid.SliceOfN(rapid.Byte(), 1, 1500).Draw(t, "module")}
 		for range rapid.IntRange(0, 5).Draw(t, "files") {
 			name := rapid.SampledFrom([]string{"tests/", "references/"}).Draw(t, "folder") + rapid.StringMatching(`[a-z0-9][a-z0-9._-]{0,20}`).Draw(t, "name")
 			if strings.HasPrefix(name, "t") {
@@ -304,7 +305,7 @@ func TestBundleProperty(t *testing.T) {
 			} else {
 				name += ".corim"
 			}
-			files[name] = rapid.SliceOfN(rapid.Byte(), 0, 1500).Draw(t, "content")
+			files[name] = rapid.SliceOfN(rapid.Byte(), 1, 1500).Draw(t, "content")
 		}
 		b, err := signed.NewBundle(m, files, limits)
 		if err != nil {

@@ -319,6 +319,7 @@ type Signature struct {
 
 	alg                       cose.Algorithm
 	protected, payload, value []byte
+	ends                      []time.Time // of the certificates that it was accepted by
 }
 
 // Inspect reads a signature without verifying it. It is read strictly: in the

@@ -316,8 +316,8 @@ func TestCertificates(t *testing.T) {
 	p := newPKI(nil)
 	roots := &signed.Trust{Roots: []*x509.Certificate{p.root}, Now: now}
 	good := p.sign(mod, p.leaf, p.inter)
-	if v, err := signed.VerifyModule(mod, [][]byte{good}, roots); err != nil || len(v.Signatures()[0].Chain) != 2 {
-		t.Fatal(err)
+	if v, err := signed.VerifyModule(mod, [][]byte{good}, roots); err != nil || len(v.Signatures()[0].Chain) != 2 || !v.Until().Equal(p.leaf.NotAfter) {
+		t.Fatal(v.Until(), err)
 	}
 	if _, err := signed.VerifyModule(mod, [][]byte{good}, trust(p.key)); err != nil {
 		t.Errorf("the leaf's key is pinned: %v", err)

@@ -49,11 +49,14 @@ func (v *Verified) Statement() Statement { return v.statement }
 // not be changed.
 func (v *Verified) Signatures() []*Signature { return v.signatures }
 
-// Until is when the first of the signatures ends; zero: never.
+// Until is when the first of the signatures ends, or of the certificates that
+// they needed; zero: never.
 func (v *Verified) Until() (end time.Time) {
 	for _, s := range v.signatures {
-		if !s.NotAfter.IsZero() && (end.IsZero() || s.NotAfter.Before(end)) {
-			end = s.NotAfter
+		for _, t := range append(s.ends, s.NotAfter) {
+			if !t.IsZero() && (end.IsZero() || t.Before(end)) {
+				end = t
+			}
 		}
 	}
 	return end
@@ -249,6 +252,9 @@ func (s *Signature) path(t *Trust) (int, error) {
 	for _, p := range paths {
 		n := len(s.Chain)
 		if len(p) == n+1 && slices.EqualFunc(p[:n], s.Chain, (*x509.Certificate).Equal) {
+			for _, c := range p {
+				s.ends = append(s.ends, c.NotAfter)
+			}
 			return slices.IndexFunc(t.Roots, p[n].Equal), nil
 		}
 	}

@@ -532,3 +532,37 @@ func TestScheme(t *testing.T) {
 		}
 	}
 }
+
+// Who may write to a registry can refer to anything. It neither helps nor hurts.
+func TestStrangersSignatures(t *testing.T) {
+	host := serve(t, others(true))
+	whole := must(bundle().WithSignatures(signBundle(alice, bundle())))
+	ref := must(dist.Push(t.Context(), host+"/a:1", whole.Bytes(), nil, options())).Ref
+	_, subject, _ := strings.Cut(ref, "@")
+	blob(t, host, "a", []byte("{}"))
+	add := func(content []byte) string {
+		blob(t, host, "a", content)
+		return put(t, host, "a", map[string]any{
+			"schemaVersion": 2, "mediaType": imageManifest, "artifactType": dist.TypeSignature, "config": descriptor(dist.TypeSignature, []byte("{}")),
+			"layers": []any{descriptor(dist.TypeCOSE, content)}, "subject": map[string]any{"mediaType": imageManifest, "digest": subject, "size": 1},
+		})
+	}
+	add([]byte("junk"))
+	add([]byte{0xd2, 0x84})
+	add(sign(alice, module("strict", "1.2.0")))
+	add(bytes.Repeat([]byte{0}, 100))
+	p, err := dist.Pull(t.Context(), ref, options())
+	if err != nil || len(p.Signatures) != 1 || !bytes.Equal(p.File, whole.Bytes()) {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	ref = must(dist.Push(t.Context(), host+"/a:2", bundle().Bytes(), [][]byte{signBundle(mallory, bundle())}, options())).Ref
+	if !strings.HasSuffix(ref, subject) {
+		t.Error("a bundle is another one with other signatures")
+	}
+	unsigned := must(dist.Push(t.Context(), host+"/a:3", module("other", "1"), nil, options())).Ref
+	_, subject, _ = strings.Cut(unsigned, "@")
+	add(sign(alice, module("strict", "1.2.0")))
+	if _, err := dist.Pull(t.Context(), unsigned, options()); !errors.Is(err, signed.ErrUnsigned) || !errors.Is(err, signed.ErrOther) {
+		t.Error(err)
+	}
+}

@@ -77,7 +77,7 @@ func (c *client) pull(ctx context.Context, ref string, pinned digest.Digest, t *
 	}
 	p := &Pulled{Ref: desc.Digest.String(), Digest: sum}
 	if t != nil {
-		sigs, problems := c.signatures(ctx, desc)
+		sigs, problems := c.signatures(ctx, desc, kind, sum)
 		if ctx.Err() != nil {
 			return nil, errors.Join(problems...)
 		}
@@ -156,9 +156,10 @@ func mainLayer(m *ocispec.Manifest, l signed.Limits) (signed.Kind, ocispec.Descr
 
 var errEnough = errors.New("enough")
 
-// signatures are those that refer to a manifest. Anybody may have added some:
-// what is wrong with one is no reason to stop, and is returned beside the rest.
-func (c *client) signatures(ctx context.Context, subject ocispec.Descriptor) (sigs [][]byte, problems []error) {
+// signatures are those that refer to a manifest and are over what it holds.
+// Anybody may have added some: what is wrong with one is no reason to stop, and is
+// returned beside the rest.
+func (c *client) signatures(ctx context.Context, subject ocispec.Descriptor, kind signed.Kind, sum [32]byte) (sigs [][]byte, problems []error) {
 	var refs []ocispec.Descriptor
 	err := c.repo.Referrers(ctx, subject, TypeSignature, func(page []ocispec.Descriptor) error {
 		refs = append(refs, page...)
@@ -180,7 +181,17 @@ func (c *client) signatures(ctx context.Context, subject ocispec.Descriptor) (si
 			problems = append(problems, fmt.Errorf("signature %.80s: %w", r.Digest, err))
 			continue
 		}
-		sigs = append(sigs, more...)
+		for _, b := range more {
+			s, err := signed.Inspect(b)
+			if err == nil && (s.Kind != kind || s.Digest != sum) {
+				err = fmt.Errorf("%w: it is over the %s %q version %q with SHA-256 %x", signed.ErrOther, s.Kind, s.Name, s.Version, s.Digest)
+			}
+			if err != nil {
+				problems = append(problems, fmt.Errorf("signature %.80s: %w", r.Digest, err))
+				continue
+			}
+			sigs = append(sigs, b)
+		}
 	}
 	return sigs[:min(len(sigs), signed.MaxSignatures)], problems
 }
