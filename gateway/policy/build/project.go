@@ -54,6 +54,13 @@ var top = []string{"abi", "question", "time", "settings", "peer", "devices", "ca
 func ParseManifest(b []byte) (*Manifest, error) {
 	m := &Manifest{}
 	if err := json.Unmarshal(b, m, json.RejectUnknownMembers(true)); err != nil {
+		var semantic *json.SemanticError
+		switch {
+		case errors.As(err, &semantic) && semantic.Err != nil:
+			return nil, fmt.Errorf("%s at %s: %w", ManifestFile, semantic.JSONPointer, semantic.Err)
+		case errors.As(err, &semantic):
+			return nil, fmt.Errorf("%s at %s: a JSON %s can't stand here", ManifestFile, semantic.JSONPointer, semantic.JSONKind)
+		}
 		return nil, fmt.Errorf("%s: %w", ManifestFile, err)
 	}
 	if err := m.check(); err != nil {
