@@ -65,6 +65,9 @@ func (i *Instance) Call(ctx context.Context, name string, args ...uint64) (uint6
 	return v, nil
 }
 
+// Exports reports whether a function is exported by that name.
+func (i *Instance) Exports(name string) bool { return i.g.m.ExportedFunction(name) != nil }
+
 // Memory is the instance's. What is read of it changes when the guest runs on.
 func (i *Instance) Memory() api.Memory { return i.g.memory }
 
