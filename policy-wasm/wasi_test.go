@@ -187,11 +187,8 @@ func appraise(_, n int32) int64 {
 func main() {}
 `
 
-// A policy by the standard Go toolchain runs, and says the same each time.
-func TestGoGuest(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds a policy with the Go toolchain")
-	}
+// goModule is that policy, as the standard Go toolchain makes it.
+func goModule(t *testing.T) []byte {
 	dir := t.TempDir()
 	for name, text := range map[string]string{"main.go": goPolicy, "go.mod": "module guest\n\ngo 1.26\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -210,7 +207,15 @@ func TestGoGuest(t *testing.T) {
 	}
 	m := corpus.Meta()
 	m.Entries = m.Entries[:1]
-	module := append(b, corpus.Custom("tmcp.policy", m.Append(nil))...)
+	return append(b, corpus.Custom("tmcp.policy", m.Append(nil))...)
+}
+
+// A policy by the standard Go toolchain runs, and says the same each time.
+func TestGoGuest(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds a policy with the Go toolchain")
+	}
+	module := goModule(t)
 	in := input(t, `{"a":"","b":"","c":"","d":"","e":"","f":"","g":""}`)
 	seen := map[string]bool{}
 	for name, e := range engines {
