@@ -38,3 +38,17 @@ func TestMalformedIsMalformed(t *testing.T) {
 		}
 	}
 }
+
+// TestDamaged: some of the damaged bytes are documents, and some are not.
+func TestDamaged(t *testing.T) {
+	still := 0
+	all := damaged(t, "starter")
+	for _, in := range all {
+		if in.Document != nil {
+			still++
+		}
+	}
+	if still < 20 || still > len(all)-20 {
+		t.Errorf("%d of %d are documents", still, len(all))
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 
+	"github.com/trustedmcp/tmcp/internal/dcbor"
 	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
 	"github.com/trustedmcp/tmcp/policy-wasm/scan"
 )
@@ -39,6 +41,15 @@ func Module(t *testing.T, policy string, raw []byte) {
 		got := run(in.Entry, in.CBOR)
 		if want := Reference(policy, string(in.Entry), in.Document); !bytes.Equal(got, want) {
 			t.Fatalf("%s: a document is answered with other bytes than the reference's:\ninput %x\nwant  %q\ngot   %q", in.Entry, in.CBOR, want, got)
+		}
+	}
+	for _, in := range damaged(t, policy) {
+		want := malformed
+		if in.Document != nil {
+			want = Reference(policy, string(in.Entry), in.Document)
+		}
+		if got := run(in.Entry, in.CBOR); !bytes.Equal(got, want) {
+			t.Fatalf("%s: damaged bytes are answered with other bytes than the reference's:\ninput %x\nwant  %q\ngot   %q", in.Entry, in.CBOR, want, got)
 		}
 	}
 	for _, entry := range meta.Entries {
@@ -126,6 +137,55 @@ func Inputs(t *testing.T, policy string) []Input {
 	r := &recorder{Evaluator: Oracle(policy), seen: map[string]bool{}}
 	Decisions(t, policy, true, r)
 	return r.inputs
+}
+
+// damaged are documents with some bytes changed, the same ones each time. Where
+// Document is nil the bytes are no document.
+func damaged(t *testing.T, policy string) []Input {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	all := Inputs(t, policy)
+	var out []Input
+	for range 500 {
+		in := all[rnd.IntN(len(all))]
+		b := slices.Clone(in.CBOR)
+		for range 1 + rnd.IntN(2) {
+			i := rnd.IntN(len(b))
+			switch rnd.IntN(5) {
+			case 0:
+				b[i] = byte(rnd.Uint32())
+			case 1:
+				b[i] ^= 1 << rnd.IntN(8)
+			case 2:
+				b = slices.Delete(b, i, i+1)
+			case 3:
+				b = slices.Insert(b, i, byte(rnd.Uint32()))
+			case 4:
+				b = b[:i+1]
+			}
+		}
+		out = append(out, Input{in.Entry, b, decodeCBOR(b)})
+	}
+	return out
+}
+
+// decodeCBOR decodes b, or returns nil if it is no document in its one spelling.
+func decodeCBOR(b []byte) any {
+	text, err := dcbor.ToJSON(nil, b)
+	if err != nil {
+		return nil
+	}
+	in, err := policywasm.NewInput(text, 1<<20)
+	if err != nil {
+		return nil
+	}
+	if again, err := in.Bytes(policywasm.CBOR); err != nil || !bytes.Equal(again, b) {
+		return nil
+	}
+	doc, err := Decode(text)
+	if err != nil {
+		return nil
+	}
+	return doc
 }
 
 // A recorder keeps what an evaluator is asked.
