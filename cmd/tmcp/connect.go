@@ -96,6 +96,9 @@ accepted by reference values (--corim), a policy (--policy) or a verifier.`,
 			}
 			defer done()
 			cfg.Authorize = ask
+			if ask != nil && trust.is(protocol.ProfileAttestedTLS) {
+				return usagef("--policy %s is about calls, which can't be authorized before they go out with --profile attested-tls: the server attests itself when the connection opens; use a profile that seals", strings.Join(trust.policy.Names, ", "))
+			}
 			if !trust.is(protocol.ProfileIdentity) {
 				if cfg.Appraiser, cfg.Demands, err = trust.appraiser(cmd); err != nil {
 					return err

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -64,10 +65,12 @@ func TestScripts(t *testing.T) {
 			"await-line": awaitLine,
 			"start":      start,
 			"interrupt":  interrupt,
+			"hangup":     hangup,
 			"flip":       flip,
 			"unhex":      unhex,
 			"exit":       exitCode,
 			"program":    program,
+			"module":     module,
 			"policy":     rulesFor,
 		},
 	})
@@ -205,6 +208,11 @@ func awaitLine(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("%s said nothing like %q in 20s:\n%s", args[0], args[1], strings.Join(b.all, "\n"))
 		}
 	}
+}
+
+// hangup sends SIGHUP: hangup NAME.
+func hangup(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(backgroundOf(ts, args[0]).cmd.Process.Signal(syscall.SIGHUP))
 }
 
 // interrupt sends SIGINT, and waits for exit code 0: interrupt NAME.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os/exec"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -98,6 +99,9 @@ with --profile mutual its clients must do the same.`,
 			}
 			defer done()
 			cfg.Authorize = ask
+			if ask != nil && trust.is(protocol.ProfileAttestedTLS) && trust.tlsMode == string(attestedtls.ModeCertificate) {
+				return usagef("--policy %s is about calls, which can't be authorized with --tls-mode certificate: evidence is of a certificate then, and not of the connection that a call comes over; use the mode exporter", strings.Join(trust.policy.Names, ", "))
+			}
 			if !trust.is(protocol.ProfileIdentity) {
 				if cfg.Attestation, err = trust.attestation(cmd, cfg.ConfigDigest()); err != nil {
 					return err

@@ -156,8 +156,8 @@ func TestResultNamesModule(t *testing.T) {
 	}
 }
 
-// TMCP-20.4-5: A host MUST NOT ask a policy for development about a peer with a TEE that is not simulated, and deny.
-// TMCP-20.4-6: A host MUST NOT ask another policy about a peer with a simulated TEE, and deny.
+// TMCP-20.4-5: A host MUST NOT have a policy for development appraise a peer with a TEE that is not simulated, and deny.
+// TMCP-20.4-6: A host MUST NOT have another policy appraise a peer with a simulated TEE, and deny.
 func TestEnvironments(t *testing.T) {
 	production, development := load(t, policy.Options{Names: []string{"strict"}}), load(t, policy.Options{Names: []string{"simulated"}})
 	for _, simulated := range []bool{true, false} {

@@ -103,7 +103,7 @@ func New(cfg Config) (*Policy, error) {
 	for i := range cfg.Members {
 		m := &cfg.Members[i]
 		meta := m.Evaluator.Metadata()
-		if meta.Development != p.Development() {
+		if appraises(m) && meta.Development != p.Development() {
 			return nil, fmt.Errorf("policy %q is for %s, and %q is for %s: no policy is for both, so they can't decide together",
 				meta.Name, environment(meta.Development), p.first(), environment(p.Development()))
 		}
@@ -139,11 +139,20 @@ func environment(development bool) string {
 	return "production"
 }
 
+func appraises(m *Member) bool {
+	return slices.Contains(m.Evaluator.Metadata().Entries, policywasm.Appraise)
+}
+
+// appraising is the first member that appraises, or -1.
+func (p *Policy) appraising() int {
+	return slices.IndexFunc(p.cfg.Members, func(m Member) bool { return appraises(&m) })
+}
+
 func (p *Policy) first() string {
 	if p.cfg.Rules != nil {
 		return p.cfg.Rules.Name()
 	}
-	return p.cfg.Members[0].Evaluator.Metadata().Name
+	return p.cfg.Members[p.appraising()].Evaluator.Metadata().Name
 }
 
 // asked are those members that answer a question; nil when none does.
@@ -212,12 +221,14 @@ func (p *Policy) Name() string { return p.name }
 // Digest names what decides in attestation results.
 func (p *Policy) Digest() protocol.Digest { return p.digest }
 
-// Development reports whether the policies are for simulated TEEs.
+// Development reports whether the policies that appraise are for simulated TEEs.
+// Those that only authorize are for both environments.
 func (p *Policy) Development() bool {
 	if p.cfg.Rules != nil {
 		return p.cfg.Rules.Development()
 	}
-	return p.cfg.Members[0].Evaluator.Metadata().Development
+	i := p.appraising()
+	return i >= 0 && p.cfg.Members[i].Evaluator.Metadata().Development
 }
 
 // Answers reports whether a policy answers that question.
