@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
 	"github.com/trustedmcp/tmcp/policy-wasm/document"
 	"github.com/trustedmcp/tmcp/policy-wasm/policies"
@@ -110,6 +112,119 @@ func TestCatalogue(t *testing.T) {
 		_, b := policies.Source(name)
 		if _, c := policies.Describe(name); a || b || c {
 			t.Errorf("there is a policy %q", name)
+		}
+	}
+}
+
+// TestInputs: a document that lacks a member that a policy says it reads is
+// never allowed.
+func TestInputs(t *testing.T) {
+	for _, name := range policies.Names() {
+		p := load(t, name, policywasm.Interpreter)
+		d, _ := policies.Describe(name)
+		for _, entry := range d.Entries {
+			base := map[policywasm.Entry]string{policywasm.Appraise: "tdx", policywasm.Authorize: "call-attested"}[entry]
+			for _, pointer := range d.Inputs {
+				if entry == policywasm.Appraise && (pointer == "/peer/thumbprint" || pointer == "/peer/profile") {
+					continue // nothing is proven then
+				}
+				f, err := policytest.Parse("inputs.json", fmt.Appendf(nil, `{"mutate": false, 
+					"tests": [{"name": "x", "base": %q, "change": [{"remove": %q}], "want": {"decision": "deny"}}]}`, base, pointer))
+				if err != nil {
+					t.Fatal(err)
+				}
+				f.Settings = settings[name]
+				out, err := (&policytest.Runner{Policy: p, Source: sample}).Run(t.Context(), f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if a := out[0].Answer; a == nil || a.Decision == "allow" || !slices.ContainsFunc(a.Reasons, func(r policytest.Reason) bool { return r.Code == "claim-missing" }) {
+					t.Errorf("%s, %s without %s: %+v %q", name, entry, pointer, a, out[0].Problems)
+				}
+			}
+		}
+	}
+}
+
+// settings with which each policy that needs some allows.
+var settings = map[string]jsontext.Value{
+	"allow-list":   jsontext.Value(`{"tags": ["weather-2026-11"]}`),
+	"gpu-required": jsontext.Value(`null`),
+	"organisation": jsontext.Value(`{"domains": ["example"], "trust_domains": ["example.org"]}`),
+	"simulated":    jsontext.Value(`null`),
+	"strict":       jsontext.Value(`null`),
+	"tcb-grace":    jsontext.Value(`{"days": 90}`),
+	"tools":        jsontext.Value(`{"others": {"peer": "attested", "kinds": ["tdx"]}}`),
+}
+
+// TestProduction: no policy is for genuine and simulated TEEs, whatever else
+// they prove. A host does not ask the one about the others; this holds if one
+// does.
+func TestProduction(t *testing.T) {
+	for _, name := range policies.Names() {
+		d, _ := policies.Describe(name)
+		if !slices.Contains(d.Entries, policywasm.Appraise) {
+			continue
+		}
+		p := load(t, name, policywasm.Interpreter)
+		if d.Development != (name == "simulated") || p.Metadata().Development != d.Development {
+			t.Errorf("%s is for development: %v", name, p.Metadata().Development)
+		}
+		for _, base := range document.Samples() {
+			b, _ := document.Sample(base)
+			doc, err := document.Parse(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if doc.Question != "appraise" {
+				continue
+			}
+			doc.Settings = settings[name]
+			for mask := range 1 << len(doc.Devices) { // which devices are simulated
+				for i := range doc.Devices {
+					d := &doc.Devices[i]
+					d.Simulated = mask>>i&1 == 1
+					d.References = &document.References{Known: true, Matched: true, Tags: []string{"weather-2026-11"}}
+					if d.TCB != nil {
+						d.TCB.Status = "UpToDate"
+					}
+				}
+				text, err := doc.JSON()
+				if err != nil {
+					t.Fatal(err)
+				}
+				in, err := policywasm.NewInput(text, 1<<20)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r := p.Evaluate(t.Context(), policywasm.Call{Entry: policywasm.Appraise, Input: in})
+				all := mask == 1<<len(doc.Devices)-1
+				want := policywasm.Deny
+				switch {
+				case name == "organisation":
+					want = policywasm.Abstain
+				case name == "gpu-required" && len(doc.Devices) < 2:
+				case d.Development && all, !d.Development && mask == 0:
+					want = policywasm.Allow
+				}
+				if r.Decision != want || r.Failure != nil {
+					t.Errorf("%s, %s with devices %b simulated: %v %v %v", name, base, mask, r.Decision, r.Reasons, r.Failure)
+				}
+			}
+		}
+	}
+}
+
+func BenchmarkStrict(b *testing.B) {
+	p := load(b, "strict", policywasm.Auto)
+	text, _ := document.Sample("tdx")
+	in, err := policywasm.NewInput(text, 1<<20)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if r := p.Evaluate(b.Context(), policywasm.Call{Entry: policywasm.Appraise, Input: in}); r.Decision != policywasm.Allow {
+			b.Fatal(r.Reasons, r.Failure)
 		}
 	}
 }

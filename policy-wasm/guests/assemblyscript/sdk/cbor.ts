@@ -98,6 +98,7 @@ function check(at: usize, end: usize, depth: i32): usize {
 
 /** Reports whether key a stands before key b: bytewise, as encoded. */
 function before(a: usize, aSize: usize, b: usize, bSize: usize): bool {
+  if (load<u8>(a) != load<u8>(b)) return load<u8>(a) < load<u8>(b);
   const order = memory.compare(a, b, min(aSize, bSize));
   return order < 0 || (order == 0 && aSize < bSize);
 }
@@ -105,6 +106,10 @@ function before(a: usize, aSize: usize, b: usize, bSize: usize): bool {
 /** Reports whether the bytes from `at` to `end` are UTF-8. */
 function utf8(at: usize, end: usize): bool {
   while (at < end) {
+    if (end - at >= 8 && !(load<u64>(at) & 0x8080808080808080)) {
+      at += 8;
+      continue;
+    }
     const c = load<u8>(at++);
     if (c < 0x80) continue;
     let more: usize = 1;

@@ -37,8 +37,9 @@ export enum Type {
  */
 @final
 export class Value {
-  // Where entry() was last: it reads on from there.
-  private index: i32 = 0;
+  private keys: StaticArray<usize> | null = null;
+  // Where at() was last: it reads on from there.
+  private last: i32 = 0;
   private place: usize = 0;
   private cut: bool = false; // the pointer is too long
 
@@ -90,12 +91,12 @@ export class Value {
   }
 
   private member(name: string): Value {
-    let at = this.open(MAP);
-    for (let n = at ? argument : 0; n; n--) {
-      const found = same(at, name);
-      at = skip(at);
-      if (found) return new Value(at, this, name);
-      at = skip(at);
+    const keys = this.index();
+    if (keys !== null) {
+      for (let i = 0; i < keys.length; i++) {
+        const at = unchecked(keys[i]);
+        if (same(at, name)) return new Value(skip(at), this, name);
+      }
     }
     return new Value(0, this, name);
   }
@@ -201,25 +202,38 @@ export class Value {
     return 0;
   }
 
+  /** The address of the key at that index of an object; 0, and a fault, where there is none. */
   private pair(index: i32): usize {
-    const at = this.open(MAP);
-    if (!at) return 0;
-    if (<u64>index >= argument) {
-      fault("claim-missing", this.pointer + "/" + index.toString());
-      return 0;
-    }
-    return this.walk(at, 2 * index);
+    const keys = this.index();
+    if (keys === null) return 0;
+    if (<u32>index < <u32>keys.length) return unchecked(keys[index]);
+    fault("claim-missing", this.pointer + "/" + index.toString());
+    return 0;
   }
 
-  /** The address of the item at that index behind `at`. */
+  /** The addresses of an object's keys, which are looked for once; null, and a fault, where this is none. */
+  private index(): StaticArray<usize> | null {
+    if (this.keys !== null) return this.keys;
+    let at = this.open(MAP);
+    if (!at) return null;
+    const keys = new StaticArray<usize>(<i32>argument);
+    for (let i = 0; i < keys.length; i++) {
+      unchecked((keys[i] = at));
+      at = skip(skip(at));
+    }
+    this.keys = keys;
+    return keys;
+  }
+
+  /** The address of the element at that index; the first is at `at`. */
   private walk(at: usize, index: i32): usize {
     let i = 0;
-    if (this.place && this.index <= index) {
-      i = this.index;
+    if (this.place && this.last <= index) {
+      i = this.last;
       at = this.place;
     }
     for (; i < index; i++) at = skip(at);
-    this.index = index;
+    this.last = index;
     this.place = at;
     return at;
   }
