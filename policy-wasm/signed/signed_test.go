@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
@@ -16,11 +17,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
 	"github.com/veraison/go-cose"
 
 	"github.com/trustedmcp/tmcp/internal/dcbor"
 	"github.com/trustedmcp/tmcp/policy-wasm/corpus"
 	"github.com/trustedmcp/tmcp/policy-wasm/signed"
+	"github.com/trustedmcp/tmcp/protocol"
 )
 
 var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -471,5 +474,43 @@ func BenchmarkVerifyModule(b *testing.B) {
 		if _, err := signed.VerifyModule(mod, sig, tr); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// The bytes are those that another library makes of what the documentation says.
+func TestBytes(t *testing.T) {
+	key := ed25519.NewKeyFromSeed(make([]byte, 32))
+	p := newPKI(nil)
+	mod := module("strict", "1.2.0")
+	s := must(signed.ModuleStatement(mod, "", ""))
+	enc := must(cbor.CoreDetEncOptions().EncMode())
+	marshal := func(v any) []byte { return must(enc.Marshal(v)) }
+	kid := must(protocol.PublicKeyThumbprint(key.Public()))
+	digest := sha256.Sum256(mod)
+	for _, chain := range []any{nil, 1, 2} {
+		prot := map[int]any{1: -8, 3: "application/vnd.trustedmcp.policy.statement.v1+cbor", 4: kid[:], 15: map[int]any{1: "Example Corp", 4: 1826798400, 5: 1795262400}}
+		by := &signed.Signer{Name: "Example Corp", Key: key, NotBefore: time.Unix(1795262400, 0), NotAfter: time.Unix(1826798400, 0)}
+		if chain != nil { // certificates of the key
+			cert := p.leaf
+			cert.PublicKey = key.Public()
+			if by.Chain = []*x509.Certificate{cert}; chain == 2 {
+				by.Chain = append(by.Chain, p.inter)
+				prot[33] = [][]byte{cert.Raw, p.inter.Raw}
+			} else {
+				prot[33] = cert.Raw
+			}
+		}
+		header := marshal(prot)
+		payload := marshal(map[int]any{1: "org.trustedmcp/trust v1 policy-statement", 2: "module", 3: digest[:], 4: s.Metadata, 5: "strict", 6: "1.2.0"})
+		sig := ed25519.Sign(key, marshal([]any{"Signature1", header, []byte{}, payload}))
+		want := marshal(cbor.Tag{Number: 18, Content: []any{header, map[int]any{}, payload, sig}})
+		if got := must(signed.Sign(s, by)); !bytes.Equal(got, want) {
+			t.Errorf("%v: %x, want %x", chain, got, want)
+		}
+	}
+	s.Metadata = nil
+	want := marshal(map[int]any{1: "org.trustedmcp/trust v1 policy-statement", 2: "module", 3: digest[:], 4: nil, 5: "strict", 6: "1.2.0"})
+	if got := must(signed.Sign(s, &signed.Signer{Name: "x", Key: key})); !bytes.Contains(got, want) {
+		t.Errorf("%x has no %x", got, want)
 	}
 }
