@@ -168,12 +168,25 @@ func base(t *rapid.T, policy string) *draft {
 		case policy == "grace" && d.entry == policywasm.Authorize:
 			continue
 		case policy == "grace":
-			d.doc["settings"] = map[string]any{"days": int64(rapid.SampledFrom([]int{0, 1, 30, 3650}).Draw(t, "days"))}
+			d.late(t)
 		case d.entry == policywasm.Authorize:
 			tool, _ := d.doc["call"].(map[string]any)["name"].(string)
 			d.doc["settings"] = map[string]any{"tools": map[string]any{tool: rapid.SampledFrom([]string{"attested", "identity", "anyone"}).Draw(t, "demand"), "other": "anyone"}}
 		}
 		return d
+	}
+}
+
+// late makes the firmware out of date for about as long as it may be.
+func (d *draft) late(t *rapid.T) {
+	days := int64(rapid.SampledFrom([]int{0, 1, 30, 3650}).Draw(t, "days"))
+	d.doc["settings"] = map[string]any{"days": days}
+	for _, device := range d.doc["devices"].([]any) {
+		if tcb, ok := device.(map[string]any)["tcb"].(map[string]any); ok && rapid.Bool().Draw(t, "late") {
+			tcb["status"] = rapid.SampledFrom([]string{"OutOfDate", "OutOfDateConfigurationNeeded"}).Draw(t, "status")
+			tcb["date"] = d.doc["time"].(int64) - days*86400 + int64(rapid.IntRange(-1, 1).Draw(t, "left"))
+			tcb["out_of_date_since"] = rapid.SampledFrom([]any{nil, tcb["date"]}).Draw(t, "since")
+		}
 	}
 }
 
