@@ -12,6 +12,7 @@ import (
 	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
 	"github.com/trustedmcp/tmcp/policy-wasm/guests"
 	"github.com/trustedmcp/tmcp/policy-wasm/rego"
+	"github.com/trustedmcp/tmcp/policy-wasm/wapc"
 )
 
 // Options of [Project.Build].
@@ -115,6 +116,9 @@ func replaceFile(path string, b []byte) error {
 func Load(ctx context.Context, module []byte, caps policywasm.Caps) (*policywasm.Policy, error) {
 	if rego.Is(module) {
 		return rego.Load(ctx, module, caps, nil)
+	}
+	if wapc.Is(module) {
+		return wapc.Load(ctx, module, caps, nil)
 	}
 	return policywasm.Load(ctx, module, caps)
 }

@@ -11,6 +11,7 @@ import (
 	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
 	"github.com/trustedmcp/tmcp/policy-wasm/rego"
 	"github.com/trustedmcp/tmcp/policy-wasm/scan"
+	"github.com/trustedmcp/tmcp/policy-wasm/wapc"
 )
 
 // A Kind is the ABI that a module was made for.
@@ -162,27 +163,13 @@ func (r *Report) parts(module []byte, most scan.Limits) {
 	}
 }
 
-// KindOf tells by exports what ABI a module was made for.
+// KindOf tells what ABI a module was made for.
 func KindOf(module []byte) Kind {
-	if rego.Is(module) {
+	switch {
+	case rego.Is(module):
 		return KindRego
-	}
-	all, err := sections(module)
-	if err != nil {
-		return KindPolicy
-	}
-	for i := range all {
-		if all[i].id != 7 {
-			continue
-		}
-		c := &cursor{b: all[i].payload}
-		for n := c.number(); n > 0 && !c.bad; n-- {
-			if c.name() == "__guest_call" {
-				return KindWaPC
-			}
-			c.byte()
-			c.number()
-		}
+	case wapc.Is(module):
+		return KindWaPC
 	}
 	return KindPolicy
 }
