@@ -3,7 +3,9 @@ package policywasm_test
 import (
 	"context"
 	"errors"
+	"os"
 	"runtime"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -106,11 +108,18 @@ func TestHostile(t *testing.T) {
 }
 
 // Rounds of hostile modules, with good ones between them and beside them, leave
-// no memory and no goroutine behind, and change no decision.
+// no memory and no goroutine behind, and change no decision. TMCP_ROUNDS says how
+// many.
 func TestEndures(t *testing.T) {
-	const rounds = 4
+	rounds := 4
+	if s := os.Getenv("TMCP_ROUNDS"); s != "" {
+		var err error
+		if rounds, err = strconv.Atoi(s); err != nil {
+			t.Fatal(err)
+		}
+	}
 	c := caps(policywasm.Auto)
-	c.Fuel = 10_000_000
+	c.Fuel = 1_000_000
 	yes := input(t, `{"debug":false}`)
 	var modules [][]byte
 	var want []string
@@ -125,6 +134,10 @@ func TestEndures(t *testing.T) {
 		for w := range 4 {
 			wg.Go(func() {
 				for i := w; i < len(modules); i += 4 {
+					c := c
+					if want[i] == policywasm.ReasonMemory { // asking for that much costs more
+						c.Fuel *= 10
+					}
 					if f, _, _ := outcome(t, modules[i], c, yes); f == nil || f.Reason != want[i] {
 						t.Errorf("module %d: %v; %s is due", i, f, want[i])
 					}
