@@ -121,7 +121,7 @@ var opaExports = []struct {
 	params int
 }{
 	{"opa_eval", 7}, {"opa_malloc", 1}, {"opa_heap_ptr_get", 0}, {"opa_json_parse", 2}, {"opa_json_dump", 1},
-	{"opa_value_parse", 2}, {"opa_value_dump", 1}, {"builtins", 0}, {"entrypoints", 0},
+	{"opa_value_parse", 2}, {"opa_value_dump", 1}, {"builtins", 0}, {"entrypoints", 0}, {"opa_heap_ptr_set", 1},
 }
 
 func orText(s, def string) string {
@@ -153,13 +153,16 @@ func (g opaGuest) module() []byte {
 		"opa_eval": Code(Const(I32, answerAt)), "opa_malloc": Code(Const(I32, roomAt)), "opa_heap_ptr_get": Code(Const(I32, roomAt)),
 		"opa_json_parse": Code(Const(I32, valueAt)), "opa_value_parse": Code(Const(I32, valueAt)),
 		"opa_json_dump": Code(0x20, 0), "opa_value_dump": Code(Const(I32, valueAt)),
-		"builtins": Code(Const(I32, builtinsAt)), "entrypoints": Code(Const(I32, entrypointsAt)),
+		"opa_heap_ptr_set": Code(), "builtins": Code(Const(I32, builtinsAt)), "entrypoints": Code(Const(I32, entrypointsAt)),
 	}
 	var funcs, bodies, exports [][]byte
 	for i, e := range opaExports {
 		typ, body := byte(e.params), good[e.name]
 		if b := g.functions[e.name]; b != nil {
 			body = b
+		}
+		if e.name == "opa_heap_ptr_set" {
+			typ = 8
 		}
 		if e.name == g.retype {
 			typ, body = 9, Code()

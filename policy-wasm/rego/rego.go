@@ -52,11 +52,14 @@ const (
 	leastMinor    = 2 // the first with opa_eval
 )
 
-// exports are what is called of a module: how many i32 go in; one comes out.
+// exports are what is called of a module: how many i32 go in; one comes out, but
+// for noResult.
 var exports = map[string]int{
-	"opa_eval": 7, "opa_malloc": 1, "opa_heap_ptr_get": 0, "opa_json_parse": 2, "opa_json_dump": 1,
+	noResult: 1, "opa_eval": 7, "opa_malloc": 1, "opa_heap_ptr_get": 0, "opa_json_parse": 2, "opa_json_dump": 1,
 	"opa_value_parse": 2, "opa_value_dump": 1, "builtins": 0, "entrypoints": 0,
 }
+
+const noResult = "opa_heap_ptr_set"
 
 func entrypoint(e policywasm.Entry) string { return "tmcp/" + string(e) }
 
@@ -90,7 +93,11 @@ func (a *adapter) Describe(m *scan.Module, meta *policywasm.Metadata) error {
 		if !ok {
 			return policywasm.NewFailure(policywasm.ReasonExport, "no function is exported as "+name+"; is the module made by opa build -t wasm, of version 0.27 or later?")
 		}
-		if !t.Equal(scan.FuncType{Params: i32s(n), Results: i32s(1)}) {
+		want := scan.FuncType{Params: i32s(n), Results: i32s(1)}
+		if name == noResult {
+			want.Results = nil
+		}
+		if !t.Equal(want) {
 			return policywasm.NewFailure(policywasm.ReasonSignature, "the function "+name+" has another type than OPA's")
 		}
 	}
@@ -113,6 +120,8 @@ type run struct {
 	memory api.Memory
 	inside bool   // a builtin is at work
 	time   string // of the document, in nanoseconds
+	data   uint64 // where the data document is; 0: there is none
+	heap   uint64 // where the heap ends behind it; 0: it is not there yet
 }
 
 type runKey struct{}
@@ -244,25 +253,38 @@ func place(ctx context.Context, i *policywasm.Instance, b []byte) (uint32, error
 	return at, nil
 }
 
+// settle has the instance parse the data document. One that was asked before
+// forgets all that came after it.
+func (a *adapter) settle(ctx context.Context, r *run) (err error) {
+	if r.heap != 0 {
+		_, err = r.i.Call(ctx, "opa_heap_ptr_set", r.heap)
+		return err
+	}
+	if _, err := r.i.Call(ctx, "opa_malloc", 0); err != nil {
+		return err
+	}
+	if a.data != nil {
+		at, err := place(ctx, r.i, a.data)
+		if err != nil {
+			return err
+		}
+		if r.data, err = r.i.Call(ctx, "opa_json_parse", uint64(at), uint64(len(a.data))); err != nil {
+			return err
+		}
+		if r.data = uint64(api.DecodeU32(r.data)); r.data == 0 {
+			return policywasm.NewFailure(policywasm.ReasonAllocate, "the module did not take its own data")
+		}
+	}
+	r.heap, err = r.i.Call(ctx, "opa_heap_ptr_get")
+	return err
+}
+
 // Ask implements [policywasm.Foreign].
 func (a *adapter) Ask(ctx context.Context, i *policywasm.Instance, e policywasm.Entry, input []byte) ([]byte, error) {
 	r := ctx.Value(runKey{}).(*run)
 	r.i, r.time = i, nanoseconds(input)
-	if _, err := i.Call(ctx, "opa_malloc", 0); err != nil {
+	if err := a.settle(ctx, r); err != nil {
 		return nil, err
-	}
-	var data uint64
-	if a.data != nil {
-		at, err := place(ctx, i, a.data)
-		if err != nil {
-			return nil, err
-		}
-		if data, err = i.Call(ctx, "opa_json_parse", uint64(at), uint64(len(a.data))); err != nil {
-			return nil, err
-		}
-		if api.DecodeU32(data) == 0 {
-			return nil, policywasm.NewFailure(policywasm.ReasonAllocate, "the module did not take its own data")
-		}
 	}
 	at, err := place(ctx, i, input)
 	if err != nil {
@@ -272,7 +294,7 @@ func (a *adapter) Ask(ctx context.Context, i *policywasm.Instance, e policywasm.
 	if err != nil {
 		return nil, err
 	}
-	out, err := i.Call(ctx, "opa_eval", 0, a.entries[e], data, uint64(at), uint64(len(input)), heap, 0)
+	out, err := i.Call(ctx, "opa_eval", 0, a.entries[e], r.data, uint64(at), uint64(len(input)), heap, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -258,6 +258,26 @@ func TestConcurrent(t *testing.T) {
 	wg.Wait()
 }
 
+// A pooled instance keeps its data and nothing else: memory does not grow, and
+// answers do not depend on what was asked before.
+func TestPool(t *testing.T) {
+	c := caps(policywasm.Auto)
+	c.Pool = 1
+	pooled, fresh := load(t, builtinsBundle(t), c, nil), load(t, builtinsBundle(t), caps(policywasm.Auto), nil)
+	var pages uint32
+	for i := range 200 {
+		tt := builtinTests[i%len(builtinTests)]
+		if got, want := call(t, pooled, tt.name, tt.args), call(t, fresh, tt.name, tt.args); got != want {
+			t.Fatalf("%s %s: pooled %s, fresh %s", tt.name, tt.args, got, want)
+		}
+		r := pooled.Evaluate(t.Context(), policywasm.Call{Entry: policywasm.Authorize, Input: input(t, `{"settings":{"f":"data","args":["days"]}}`)})
+		if pages = max(pages, r.Pages); r.Reasons[0].Text != "30" || i > len(builtinTests) && r.Pages > 4 {
+			t.Fatalf("%d: %+v", i, r)
+		}
+	}
+	t.Logf("%d pages", pages)
+}
+
 // Fuel that was cut to fit a deadline runs out as such, in a builtin too.
 func TestFuelOfBuiltins(t *testing.T) {
 	p := load(t, builtin(7, valueAt).module(), caps(policywasm.Auto), meta(policywasm.Appraise))
@@ -344,16 +364,22 @@ func FuzzDocument(f *testing.F) {
 	})
 }
 
-// BenchmarkEvaluate asks the starter policy in a fresh instance each time.
+// BenchmarkEvaluate asks the starter policy about a TEE with a GPU.
 func BenchmarkEvaluate(b *testing.B) {
 	doc, err := guesttest.Document("gpu")
 	if err != nil {
 		b.Fatal(err)
 	}
 	m := guesttest.Metadata("starter", policywasm.JSON)
-	for name, e := range engines {
-		b.Run(name, func(b *testing.B) {
-			p := load(b, file(b, "starter.wasm"), guesttest.Caps(e), &m)
+	for _, tt := range []struct {
+		name   string
+		engine policywasm.Engine
+		pool   int
+	}{{"fresh", policywasm.Auto, 0}, {"pooled", policywasm.Auto, 1}, {"interpreter", policywasm.Interpreter, 0}} {
+		b.Run(tt.name, func(b *testing.B) {
+			c := guesttest.Caps(tt.engine)
+			c.Pool = tt.pool
+			p := load(b, file(b, "starter.wasm"), c, &m)
 			in := input(b, string(doc))
 			b.ReportAllocs()
 			for b.Loop() {

@@ -87,6 +87,7 @@ type run struct {
 	response []byte // nil: none
 	said     []byte // the guest's error
 	refused  bool   // a host call was made
+	begun    bool   // starts were called
 }
 
 type runKey struct{}
@@ -102,15 +103,16 @@ var starts = []string{"_start", "wapc_init"}
 // begin takes over an instance.
 func begin(ctx context.Context, i *policywasm.Instance) (*run, error) {
 	r := ctx.Value(runKey{}).(*run)
-	r.i = i
+	r.i, r.refused = i, false
 	for _, name := range starts {
-		if !i.Exports(name) {
+		if r.begun || !i.Exports(name) {
 			continue
 		}
 		if _, err := i.Call(ctx, name); err != nil {
 			return nil, err
 		}
 	}
+	r.begun = true
 	return r, nil
 }
 
