@@ -4,11 +4,13 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/trustedmcp/tmcp/gateway/policy/build"
+	"github.com/trustedmcp/tmcp/interop"
 	"github.com/trustedmcp/tmcp/interop/interoptest"
 	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
 	"github.com/trustedmcp/tmcp/policy-wasm/guests"
@@ -109,4 +111,22 @@ func module(t *testing.T, dir string) []byte {
 		t.Fatal(err)
 	}
 	return raw
+}
+
+// TestCargo: the crate's own tests pass, and a project compiles on the machine
+// itself, with what cargo is there.
+func TestCargo(t *testing.T) {
+	interoptest.Need(t)
+	t.Parallel()
+	if _, err := exec.LookPath("cargo"); err != nil {
+		interoptest.Check(t, &interop.PrerequisiteError{Target: "rust", Tool: "cargo", Reason: "is not in PATH", Hint: "install the current stable Rust with rustup"})
+	}
+	for _, policy := range []string{"starter", "grace"} {
+		cmd := exec.CommandContext(t.Context(), "cargo", "test", "--offline", "--workspace", "--quiet")
+		cmd.Dir = project(t, "rust", policy)
+		cmd.Env = append(os.Environ(), "RUSTFLAGS=-Dwarnings")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("cargo test: %v\n%s", err, out)
+		}
+	}
 }

@@ -131,7 +131,7 @@ impl<'a> Value<'a> {
         Value { doc, place: Place::At(0) }
     }
 
-    fn new(&self, place: Place<'a>) -> Self {
+    fn with(&self, place: Place<'a>) -> Self {
         Value { doc: self.doc, place }
     }
 
@@ -160,13 +160,13 @@ impl<'a> Value<'a> {
                 let member = self.find(name);
                 if !matches!(member.place, Place::At(_)) {
                     member.wrong();
-                    return self.new(Place::Nowhere);
+                    return self.with(Place::Nowhere);
                 }
                 member
             }
             _ => {
                 self.wrong();
-                self.new(Place::Nowhere)
+                self.with(Place::Nowhere)
             }
         }
     }
@@ -180,19 +180,19 @@ impl<'a> Value<'a> {
             (Place::At(_), Some((MAP, n, start))) => (start, n),
             _ => {
                 self.wrong();
-                return self.new(Place::Nowhere);
+                return self.with(Place::Nowhere);
             }
         };
         for _ in 0..n {
             let (key, value) = self.doc.text(at);
             if key == name {
-                return self.new(Place::At(value));
+                return self.with(Place::At(value));
             }
             at = self.doc.after(value);
         }
         match self.place {
-            Place::At(parent) => self.new(Place::Member(parent, name)),
-            _ => self.new(Place::Nowhere),
+            Place::At(parent) => self.with(Place::Member(parent, name)),
+            _ => self.with(Place::Nowhere),
         }
     }
 
@@ -202,17 +202,17 @@ impl<'a> Value<'a> {
             (Place::At(parent), Some((ARRAY, n, start))) => (parent, n, start),
             _ => {
                 self.wrong();
-                return self.new(Place::Nowhere);
+                return self.with(Place::Nowhere);
             }
         };
         if index as u64 >= n {
-            self.new(Place::Element(parent, index as u64)).wrong();
-            return self.new(Place::Nowhere);
+            self.with(Place::Element(parent, index as u64)).wrong();
+            return self.with(Place::Nowhere);
         }
         for _ in 0..index {
             at = self.doc.after(at);
         }
-        self.new(Place::At(at))
+        self.with(Place::At(at))
     }
 
     /// The elements of an array, in order.
