@@ -8,8 +8,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/trustedmcp/tmcp/gateway/evidencefile"
 	"github.com/trustedmcp/tmcp/gateway/policy"
 	"github.com/trustedmcp/tmcp/gateway/policy/build"
+	"github.com/trustedmcp/tmcp/policy-wasm/signed"
 )
 
 func policyInspectCommand() *cobra.Command {
@@ -19,10 +21,10 @@ func policyInspectCommand() *cobra.Command {
 		Short: "Show what a module says of itself, and whether a host takes it",
 		Long: `Show the metadata of a module, or of the policy.wasm of a project's folder, its
 imports and exports, and how much of a host's limits it uses. The module is
-scanned and compiled, and not asked.
+scanned and compiled, and not asked. Signatures beside it are shown as they claim
+to be: tmcp policy verify verifies them.
 
-Exit code 0: a host with default limits takes it; 1: it does not. Signatures are
-shown by tmcp policy verify.`,
+Exit code 0: a host with default limits takes it; 1: it does not.`,
 		Example: `  tmcp policy inspect policy.wasm
   tmcp policy inspect . --json`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -43,6 +45,7 @@ shown by tmcp policy verify.`,
 				}
 			} else {
 				printModule(cmd.OutOrStdout(), path, r)
+				printSignatures(cmd.OutOrStdout(), path+".cose")
 			}
 			if r.Accepted {
 				return nil
@@ -92,5 +95,29 @@ func printModule(w io.Writer, path string, r *build.Report) {
 	}
 	if r.Accepted {
 		row("floats", "%v", r.Floats)
+	}
+}
+
+// printSignatures shows what signatures beside a module say of themselves.
+func printSignatures(w io.Writer, path string) {
+	b, err := evidencefile.Read(path, nil)
+	if err != nil {
+		return // mostly there are none
+	}
+	row := func(format string, args ...any) {
+		fmt.Fprintf(w, "%-12s %s\n", "signature", printable(fmt.Sprintf(format, args...)))
+	}
+	all, err := signed.Split(b)
+	if err != nil {
+		row("%s can't be read: %v", path, err)
+		return
+	}
+	for _, b := range all {
+		s, err := signed.Inspect(b)
+		if err != nil {
+			row("%s can't be read: %v", path, err)
+			continue
+		}
+		row("of %q version %q by %q, key %s, not verified", s.Name, s.Version, s.Signer, s.KeyID)
 	}
 }

@@ -26,6 +26,14 @@ type testReport struct {
 	Engines int                  `json:"engines"` // in which the tests ran, with one result
 	Tests   []policytest.Outcome `json:"tests"`
 	Mutants int                  `json:"mutants"` // damaged documents that were tried
+	// Undeclared are members on which decisions hung and that policy.json does not
+	// name as inputs; Unused are inputs on which nothing hung.
+	Undeclared []string `json:"undeclared,omitempty"`
+	Unused     []string `json:"unused,omitempty"`
+	// Fuel is the most that a test used; Wish is what policy.json says is enough, 0
+	// where it does not. More than that fails.
+	Fuel uint64 `json:"fuel"`
+	Wish uint64 `json:"wish"`
 }
 
 func policyTestCommand() *cobra.Command {
@@ -96,6 +104,7 @@ tests, with "optional"; docs/policy-authors.md has the format.`,
 				}
 				report.Tests = append(report.Tests, out...)
 			}
+			report.sum(&meta)
 			if asJSON {
 				if err := printPolicy(cmd.OutOrStdout(), report); err != nil {
 					return err
@@ -222,23 +231,41 @@ func printLog(w io.Writer, a *policytest.Answer) {
 	}
 }
 
-func printTotal(w io.Writer, r *testReport) {
-	failed, fuel := 0, uint64(0)
+// sum fills what is known when all tests ran.
+func (r *testReport) sum(m *policywasm.Metadata) {
 	for i := range r.Tests {
-		o := &r.Tests[i]
-		if !o.Passed() {
-			failed++
-		}
-		if o.Answer != nil {
-			fuel = max(fuel, o.Answer.Fuel)
+		if a := r.Tests[i].Answer; a != nil {
+			r.Fuel = max(r.Fuel, a.Fuel)
 		}
 	}
+	r.Undeclared, r.Unused = policytest.Declared(m.Inputs, r.Tests)
+	if r.Wish = m.Fuel; r.Wish > 0 && r.Fuel > r.Wish {
+		r.Passed = false
+	}
+}
+
+func printTotal(w io.Writer, r *testReport) {
+	failed := 0
+	for i := range r.Tests {
+		if !r.Tests[i].Passed() {
+			failed++
+		}
+	}
+	if len(r.Undeclared) > 0 {
+		fmt.Fprintf(w, "note: decisions hang on %s, which \"inputs\" of policy.json does not name\n", list(r.Undeclared))
+	}
+	if len(r.Unused) > 0 {
+		fmt.Fprintf(w, "note: no decision hangs on %s, which \"inputs\" of policy.json names: is a test missing?\n", list(r.Unused))
+	}
+	if r.Wish > 0 && r.Fuel > r.Wish {
+		fmt.Fprintf(w, "FAIL  a test used %d fuel, and policy.json says that %d is enough\n", r.Fuel, r.Wish)
+	}
 	word := "ok"
-	if failed > 0 {
+	if !r.Passed {
 		word = "FAIL"
 	}
 	fmt.Fprintf(w, "%s    %d tests, %d failed; %d damaged documents; at most %d fuel; policy %q %q, sha-256 %s\n",
-		word, len(r.Tests), failed, r.Mutants, fuel, r.Name, r.Version, r.Policy)
+		word, len(r.Tests), failed, r.Mutants, r.Fuel, r.Name, r.Version, r.Policy)
 }
 
 func policyRunCommand() *cobra.Command {

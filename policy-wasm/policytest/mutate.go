@@ -43,6 +43,13 @@ const (
 	ignores = "the policy still allows, although another value here makes it deny"
 )
 
+// Damage is what came of damaged documents.
+type Damage struct {
+	Findings []Finding
+	Tried    int      // documents that the policy was asked about
+	Reads    []string // JSON pointers, with * for indexes, on which the decision hung
+}
+
 // Mutate damages each member of doc in turn (a document as json makes it of
 // any): removes it, nulls it, recases its name and retypes its value. Elements
 // of arrays are nulled and retyped.
@@ -53,12 +60,12 @@ const (
 //
 // A policy may mean it: who says of firmware "if it is known, it must be up to
 // date" finds /devices/0/tcb here. Members that match one of optional may be
-// missing or null. tried is how many damaged documents the policy was asked
-// about.
-func (r *Runner) Mutate(ctx context.Context, doc any, optional []string) (findings []Finding, tried int) {
+// missing or null.
+func (r *Runner) Mutate(ctx context.Context, doc any, optional []string) Damage {
+	d := Damage{Findings: []Finding{}}
 	q, err := questionOf(doc)
 	if err != nil {
-		return []Finding{}, 0
+		return d
 	}
 	was := r.decide(ctx, q, doc)
 	var all []mutant
@@ -73,22 +80,25 @@ func (r *Runner) Mutate(ctx context.Context, doc any, optional []string) (findin
 	allowed := make([]bool, len(all))
 	parallel(len(all), func(i int) { allowed[i] = r.decide(ctx, q, all[i].doc) == "allow" })
 	matter := map[jsontext.Pointer]bool{}
-	findings = []Finding{}
+	d.Tried = len(all)
 	for i, m := range all {
+		if at := general(m.at); allowed[i] != (was == "allow") && !slices.Contains(d.Reads, at) {
+			d.Reads = append(d.Reads, at)
+		}
 		switch {
 		case !allowed[i]:
 		case was != "allow":
-			findings = append(findings, Finding{m.at, m.kind, was, opens})
+			d.Findings = append(d.Findings, Finding{m.at, m.kind, was, opens})
 		default:
 			if _, asked := matter[m.at]; !asked {
 				matter[m.at] = r.matters(ctx, q, doc, m.at)
 			}
 			if matter[m.at] {
-				findings = append(findings, Finding{m.at, m.kind, was, ignores})
+				d.Findings = append(d.Findings, Finding{m.at, m.kind, was, ignores})
 			}
 		}
 	}
-	return findings, len(all)
+	return d
 }
 
 func (r *Runner) decide(ctx context.Context, q question, doc any) string {

@@ -30,10 +30,11 @@ type Runner struct {
 type Outcome struct {
 	File     string    `json:"file"`
 	Test     string    `json:"test"`
-	Problems []string  `json:"problems"` // how the answer differs from what is wanted
-	Answer   *Answer   `json:"answer"`   // nil where the document could not be made
-	Mutants  int       `json:"mutants"`  // damaged documents that were tried
-	Findings []Finding `json:"findings"` // of [Runner.Mutate]
+	Problems []string  `json:"problems"`        // how the answer differs from what is wanted
+	Answer   *Answer   `json:"answer"`          // nil where the document could not be made
+	Mutants  int       `json:"mutants"`         // damaged documents that were tried
+	Findings []Finding `json:"findings"`        // of [Runner.Mutate]
+	Reads    []string  `json:"reads,omitempty"` // as in [Damage]
 	Notes    []string  `json:"notes,omitempty"`
 }
 
@@ -89,7 +90,8 @@ func (r *Runner) test(ctx context.Context, f *File, t *Test, o *Outcome) error {
 		}
 	}
 	if f.mutates(t) && o.Answer.Failure == nil {
-		o.Findings, o.Mutants = r.Mutate(ctx, doc, f.Optional)
+		d := r.Mutate(ctx, doc, f.Optional)
+		o.Findings, o.Mutants, o.Reads = d.Findings, d.Tried, d.Reads
 	}
 	return nil
 }
@@ -210,4 +212,37 @@ func Question(m policywasm.Metadata, text []byte) (policywasm.Call, error) {
 	}
 	in, err := input(doc, m)
 	return policywasm.Call{Entry: policywasm.Entry(q), Input: in}, err
+}
+
+// Declared compares what a policy's decisions hung on with the inputs that it
+// declares: undeclared are those that no input says, unused the inputs on which
+// nothing hung in any of the tests.
+func Declared(inputs []string, tests []Outcome) (undeclared, unused []string) {
+	related := func(a, b string) bool { return below(jsontext.Pointer(a), b) || below(jsontext.Pointer(b), a) }
+	reads := map[string]bool{}
+	tried := false
+	for i := range tests {
+		tried = tried || tests[i].Mutants > 0
+		for _, at := range tests[i].Reads {
+			reads[at] = true
+		}
+	}
+	if !tried {
+		return nil, nil
+	}
+	for _, at := range slices.Sorted(maps.Keys(reads)) {
+		if !slices.ContainsFunc(inputs, func(in string) bool { return related(at, general(jsontext.Pointer(in))) }) {
+			undeclared = append(undeclared, at)
+		}
+	}
+	for _, in := range inputs {
+		hung := false
+		for at := range reads {
+			hung = hung || below(jsontext.Pointer(at), general(jsontext.Pointer(in)))
+		}
+		if !hung {
+			unused = append(unused, in)
+		}
+	}
+	return undeclared, unused
 }
