@@ -22,8 +22,8 @@ import (
 	"github.com/trustedmcp/tmcp/policy-wasm/scan"
 )
 
-// TestTinyGo builds both policies as an author would, and holds them against the
-// reference. TMCP_TINYGO names the program, if it is not in PATH; without any it
+// TestTinyGo builds both policies as an author would, and the probe, and holds
+// them against the reference. TMCP_TINYGO names the program, if it is not in PATH; without any it
 // is built of its source, which takes a minute once.
 func TestTinyGo(t *testing.T) {
 	interoptest.Need(t)
@@ -43,6 +43,21 @@ func TestTinyGo(t *testing.T) {
 		}
 		guesttest.Module(t, policy, raw)
 	}
+	guesttest.Module(t, "probe", module(t, probe(t, "tinygo")))
+}
+
+// probe is the project of a policy that calls the SDK's functions one by one.
+func probe(t *testing.T, lang string) string {
+	t.Helper()
+	dir := project(t, lang, "starter")
+	b, err := os.ReadFile(filepath.Join("go", "testdata", "probe.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "policy.go"), b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 const (
@@ -189,8 +204,8 @@ func TestGo(t *testing.T) {
 	guesttest.Decisions(t, "starter", false, p)
 }
 
-// TestGoAnswersAsOthers builds both policies with Go itself, and holds them
-// against the reference.
+// TestGoAnswersAsOthers builds both policies with Go itself, and the probe, and
+// holds them against the reference.
 func TestGoAnswersAsOthers(t *testing.T) {
 	interoptest.Need(t)
 	t.Parallel()
@@ -205,4 +220,5 @@ func TestGoAnswersAsOthers(t *testing.T) {
 		}
 		guesttest.Module(t, policy, raw)
 	}
+	guesttest.Module(t, "probe", module(t, probe(t, "go")))
 }
