@@ -16,6 +16,7 @@ const (
 	RoleClient   Role = "client"
 	RoleRelay    Role = "relay"
 	RoleVerifier Role = "verifier" // of key objects and evidence, behind a shim
+	RolePolicy   Role = "policy"   // host of policies, behind a shim
 )
 
 // Profile is a set of requirements that is tested together.
@@ -29,6 +30,7 @@ const (
 	ProfileMutual   Profile = "mutual"   // the server demands the same of its clients
 
 	ProfileAttestedTLS Profile = "attested-tls" // evidence in TLS, without seals
+	ProfilePolicy      Profile = "policy"       // policies as WebAssembly
 )
 
 // Level is the strength of a requirement, in BCP 14 terms.

@@ -4,6 +4,7 @@
 //	tmcp-conform server -- CMD [ARG…]    a server over stdio
 //	tmcp-conform client -- CMD [ARG…]    a client
 //	tmcp-conform verifier -- SHIM [ARG…] a verifier of key objects and evidence
+//	tmcp-conform policy -- SHIM [ARG…]   a host of policies as WebAssembly
 //	tmcp-conform relay --client CMD --server URL
 //	tmcp-conform list | explain ID | self-test | diff A.json B.json
 //
@@ -46,7 +47,7 @@ func Main() int {
 		Args: cobra.ArbitraryArgs,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%v", err) })
-	root.AddCommand(serverCommand(), clientCommand(), verifierCommand(), relayCommand(), listCommand(), explainCommand(), selfTestCommand(), diffCommand())
+	root.AddCommand(serverCommand(), clientCommand(), verifierCommand(), policyCommand(), relayCommand(), listCommand(), explainCommand(), selfTestCommand(), diffCommand())
 	root.SetVersionTemplate("tmcp-conform {{.Version}}\n")
 	cmd, err := root.ExecuteContextC(ctx)
 	var exit *exitError

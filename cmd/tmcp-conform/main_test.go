@@ -19,12 +19,16 @@ import (
 
 	"github.com/trustedmcp/tmcp/conformance"
 	"github.com/trustedmcp/tmcp/conformance/client/refclient"
+	"github.com/trustedmcp/tmcp/conformance/policy"
+	"github.com/trustedmcp/tmcp/conformance/policy/refhost"
 	"github.com/trustedmcp/tmcp/conformance/reference"
+	"github.com/trustedmcp/tmcp/conformance/shim"
 	"github.com/trustedmcp/tmcp/conformance/verifier"
 	"github.com/trustedmcp/tmcp/conformance/verifier/refverifier"
 	"github.com/trustedmcp/tmcp/evidence/sim"
 	"github.com/trustedmcp/tmcp/gateway/appraisal"
 	"github.com/trustedmcp/tmcp/gateway/keyfile"
+	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
 	"github.com/trustedmcp/tmcp/protocol"
 )
 
@@ -34,6 +38,7 @@ func TestMain(m *testing.M) {
 		"reference":    func() { referenceServer(os.Args[1:]) },
 		"refclient":    func() { os.Exit(refclient.Process(os.Args[1:])) },
 		"shim":         func() { verifierShim(os.Args[1:]) },
+		"policy-shim":  func() { policyShim(os.Args[1:]) },
 		"interrupted":  func() { os.Exit(interrupted(os.Args[1:])) },
 	})
 }
@@ -114,6 +119,48 @@ func verifierShim(args []string) {
 		a := verify(r)
 		if a == nil {
 			os.Exit(verifier.ExitNotImplemented)
+		}
+		a.ID = r.ID
+		line, err := a.Encode()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
+		}
+		fmt.Printf("%s\n", line)
+	}
+}
+
+// policyShim is the shim of a policy host with the flaw of that name.
+func policyShim(args []string) {
+	var flaw *refhost.Flaw
+	if len(args) > 0 {
+		flaw = &refhost.Flaw{}
+		for _, m := range refhost.Mutants(nil, nil) {
+			if m.Flaw.Name == args[0] {
+				flaw = m.Flaw
+			}
+		}
+		switch args[0] {
+		case "has no digests":
+			flaw.Answer = func(r *policy.Request, a *policy.Answer) bool {
+				a.NotImplemented = r.Op == policy.OpDigest
+				return true
+			}
+		case "ends at digests":
+			flaw.Answer = func(r *policy.Request, _ *policy.Answer) bool { return r.Op != policy.OpDigest }
+		}
+	}
+	in := bufio.NewScanner(os.Stdin)
+	in.Buffer(nil, 32<<20)
+	for host := refhost.New(policywasm.Interpreter, flaw, nil); in.Scan(); {
+		r, err := policy.ParseRequest(in.Bytes())
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
+		}
+		a := host(r)
+		if a == nil {
+			os.Exit(shim.ExitNotImplemented)
 		}
 		a.ID = r.ID
 		line, err := a.Encode()

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/trustedmcp/tmcp/conformance/catalog"
 	"github.com/trustedmcp/tmcp/conformance/report"
 	"github.com/trustedmcp/tmcp/conformance/verifier"
+	"github.com/trustedmcp/tmcp/conformance/wire"
 )
 
 func verifierCommand() *cobra.Command {
@@ -41,21 +44,14 @@ func verifierCommand() *cobra.Command {
 				fmt.Printf("%d vectors written to %s\n", n, export)
 				return nil
 			}
-			if cmd.ArgsLenAtDash() < 0 && len(args) > 0 {
-				return noDashes(cmd, args)
-			}
-			if cmd.ArgsLenAtDash() != 0 || len(args) == 0 {
-				return usage("which verifier? give -- and the command that starts its shim")
-			}
-			if len(f.headers) > 0 || f.canary != "" || len(f.eras) > 0 && strings.Join(f.eras, "") != string(conformance.Modern) {
-				return usage("--header, --canary-tool and --era are for servers and clients")
-			}
-			if _, err := exec.LookPath(args[0]); err != nil {
-				return &exitError{exitUnreachable, err.Error()}
+			if err := f.checkShim(cmd, args, "verifier"); err != nil {
+				return err
 			}
 			subject := verifier.Command(args)
 			defer subject.Close()
-			return f.runVerifier(cmd, subject)
+			return f.runShim(cmd, conformance.RoleVerifier, subject, func(ctx context.Context, limit time.Duration) (*conformance.Survey, error) {
+				return verifier.Survey(ctx, subject, limit)
+			})
 		},
 	}
 	f.register(cmd)
@@ -64,10 +60,27 @@ func verifierCommand() *cobra.Command {
 	return cmd
 }
 
-// runVerifier is run for the role verifier.
-func (f *runFlags) runVerifier(cmd *cobra.Command, subject *verifier.Subject) error {
+// checkShim looks at the command that starts a shim.
+func (f *runFlags) checkShim(cmd *cobra.Command, args []string, what string) error {
+	if cmd.ArgsLenAtDash() < 0 && len(args) > 0 {
+		return noDashes(cmd, args)
+	}
+	if cmd.ArgsLenAtDash() != 0 || len(args) == 0 {
+		return usage("which %s? give -- and the command that starts its shim", what)
+	}
+	if len(f.headers) > 0 || f.canary != "" || len(f.eras) > 0 && strings.Join(f.eras, "") != string(conformance.Modern) {
+		return usage("--header, --canary-tool and --era are for servers and clients")
+	}
+	if _, err := exec.LookPath(args[0]); err != nil {
+		return &exitError{exitUnreachable, err.Error()}
+	}
+	return nil
+}
+
+// runShim is run for the roles that stand behind a shim.
+func (f *runFlags) runShim(cmd *cobra.Command, role conformance.Role, target wire.Target, greet func(context.Context, time.Duration) (*conformance.Survey, error)) error {
 	ctx, all := cmd.Context(), catalog.All()
-	sel, err := f.selection(all, conformance.RoleVerifier)
+	sel, err := f.selection(all, role)
 	if err != nil {
 		return err
 	}
@@ -81,7 +94,7 @@ func (f *runFlags) runVerifier(cmd *cobra.Command, subject *verifier.Subject) er
 		}
 	}
 	var missing *conformance.PrerequisiteError
-	survey, err := verifier.Survey(ctx, subject, f.start)
+	survey, err := greet(ctx, f.start)
 	switch {
 	case ctx.Err() != nil:
 		return &exitError{exitInterrupted, "interrupted before the shim's first answer"}
@@ -92,7 +105,7 @@ func (f *runFlags) runVerifier(cmd *cobra.Command, subject *verifier.Subject) er
 	}
 	progress, clear := f.progress()
 	rep, err := conformance.Run(ctx, conformance.Config{
-		Target: subject, Survey: survey, Cases: all, Select: sel, Seed: f.seed, StepTimeout: f.step, StartTimeout: f.start, Progress: progress,
+		Target: target, Survey: survey, Cases: all, Select: sel, Seed: f.seed, StepTimeout: f.step, StartTimeout: f.start, Progress: progress,
 	})
 	clear()
 	switch {
@@ -101,5 +114,5 @@ func (f *runFlags) runVerifier(cmd *cobra.Command, subject *verifier.Subject) er
 	case err != nil:
 		return &exitError{exitHarness, fmt.Sprintf("running the cases: %v", err)}
 	}
-	return f.conclude(rep, report.NewDocument(rep, report.Options{Role: conformance.RoleVerifier, Baseline: base, Replay: f.replay(conformance.RoleVerifier)}), base)
+	return f.conclude(rep, report.NewDocument(rep, report.Options{Role: role, Baseline: base, Replay: f.replay(role)}), base)
 }

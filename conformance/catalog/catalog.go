@@ -7,6 +7,7 @@ import (
 	"github.com/trustedmcp/tmcp/conformance/client"
 	"github.com/trustedmcp/tmcp/conformance/core"
 	"github.com/trustedmcp/tmcp/conformance/identity"
+	"github.com/trustedmcp/tmcp/conformance/policy"
 	"github.com/trustedmcp/tmcp/conformance/relay"
 	"github.com/trustedmcp/tmcp/conformance/verifier"
 )
@@ -20,6 +21,7 @@ func All() []conformance.Case {
 	all = append(all, client.Cases()...)
 	all = append(all, relay.Cases()...)
 	all = append(all, verifier.Cases()...)
+	all = append(all, policy.Cases()...)
 	return all
 }
 

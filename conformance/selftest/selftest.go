@@ -68,7 +68,7 @@ func Run(ctx context.Context) (*Summary, error) {
 	}
 	killed := map[string]bool{}
 	// The parts have nothing in common but their findings.
-	sums, errs := make([]part, 7), make([]error, 7)
+	sums, errs := make([]part, 8), make([]error, 8)
 	var wg sync.WaitGroup
 	for i := range sums {
 		sums[i] = part{passed: map[string]bool{}, killed: map[string]bool{}}
@@ -86,6 +86,8 @@ func Run(ctx context.Context) (*Summary, error) {
 				errs[i] = sums[i].client(ctx, cases, sums[i].passed, sums[i].killed)
 			case 6:
 				errs[i] = sums[i].attestedTLS(ctx, cases, sums[i].passed, sums[i].killed)
+			case 7:
+				errs[i] = sums[i].policy(ctx, cases, sums[i].passed, sums[i].killed)
 			case 5:
 				errs[i] = sums[i].verifier(ctx, cases, sums[i].passed, sums[i].killed)
 			}

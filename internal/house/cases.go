@@ -62,6 +62,8 @@ func binds(r *spec.Req, role conformance.Role) bool {
 		return slices.Contains(r.Roles, string(role)) || slices.Contains(r.Roles, "gateway")
 	case conformance.RoleRelay:
 		return slices.Contains(r.Roles, "client") || slices.Contains(r.Roles, "server") || slices.Contains(r.Roles, "gateway")
+	case conformance.RolePolicy:
+		return slices.Contains(r.Roles, "host")
 	}
 	return slices.Contains(r.Roles, string(role))
 }

@@ -460,3 +460,30 @@ func labelsBeyondProtocol(t *testing.T) []string {
 	}
 	return slices.Collect(maps.Keys(seen))
 }
+
+// TestPolicyReasons: section 20.8 and package policywasm name the same failures.
+func TestPolicyReasons(t *testing.T) {
+	text, err := fs.ReadFile(spec.Files(), "20-policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `(policy\\.[a-z]+)` \\|").FindAllSubmatch(text, -1) {
+		want = append(want, string(m[1]))
+	}
+	var got []string
+	for _, file := range []string{"policy-wasm/failure.go", "policy-wasm/scan/limits.go"} {
+		src, err := os.ReadFile(filepath.Join(root(t), filepath.FromSlash(file)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`= "(policy\.[a-z]+)"`).FindAllSubmatch(src, -1) {
+			got = append(got, string(m[1]))
+		}
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if len(got) < 20 || !slices.Equal(got, want) {
+		t.Errorf("section 20.8 and the code have other reasons:\ntext %q\ncode %q", want, got)
+	}
+}

@@ -1,0 +1,295 @@
+package policy
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"github.com/trustedmcp/tmcp/conformance"
+	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
+	c "github.com/trustedmcp/tmcp/policy-wasm/corpus"
+)
+
+// moduleVectors are good policies.
+func moduleVectors() []vector {
+	debug := func(docs ...string) func() Request {
+		return func() Request { return ask(c.Debug().Module(), "appraise", docs...) }
+	}
+	answer := func(s string) func() Request {
+		return func() Request { return single(c.Guest{Answer: s}.Module()) }
+	}
+	return []vector{
+		{name: good, req: "TMCP-20.2-6", title: "the least policy that allows", make: func() Request { return single(c.Guest{}.Module()) }},
+		{name: "reads", req: "TMCP-20.2-6", title: "a policy that looks into its input", make: debug(`{"debug":false}`, `{"debug":true}`, `{"x":[1,2],"debug":false}`),
+			look: decides("allow", "deny", "allow")},
+		{name: "authorizes", req: "TMCP-20.4-4", title: "a policy that only authorizes", make: func() Request {
+			m := c.Meta()
+			m.Entries = m.Entries[1:]
+			return ask(c.Guest{Metadata: m, Answer: `{"decision":"allow"}`, Without: "tmcp_appraise"}.Module(), "authorize", "{}")
+		}},
+		{name: "denies", req: "TMCP-20.6-5", title: "a policy that denies, with a reason", make: answer(c.DenyAnswer), look: func(t *conformance.T, a *asked) {
+			decides("deny")(t, a)
+			if want := (Reason{Code: "debug", Text: "debugging is possible", Claim: "/debug"}); len(a.Results[0].Reasons) != 1 || a.Results[0].Reasons[0] != want {
+				t.Violate("the reasons are %+v, want %+v", a.Results[0].Reasons, want)
+			}
+		}},
+		{name: "abstains", req: "TMCP-20.6-5", title: "a policy that abstains", make: answer(c.AbstainAnswer), look: decides("abstain")},
+		{name: "custom-sections", req: "TMCP-20.2-6", title: "custom sections that mean nothing here, whatever they hold", make: func() Request {
+			return single(c.Guest{Custom: c.Cat(c.Custom("name", []byte{0xff, 0xff, 0xff, 0xff, 0x0f}), c.Custom("producers", nil))}.Module())
+		}},
+		{name: "floats", req: "TMCP-20.2-6", title: "instructions on floats, sign extension and saturating truncation", make: func() Request {
+			return single(appraise(c.F64Const(-2.5), 0xfc, 2, unless(-2), c.Const(c.I32, 200), 0xc0, unless(-56), c.Const(c.I64, 40_000), 0xc3, 0xa7, unless(-25_536)).Module())
+		}},
+		{name: "bulk", req: "TMCP-20.2-6", title: "memory.init, fill and copy do what they say", make: func() Request {
+			g := appraise(c.Const(c.I32, scratch), c.Const(c.I32, 1), c.Const(c.I32, 4), 0xfc, 8, 1, 0, word(scratch), unless(0x65646362),
+				c.Const(c.I32, scratch+1), c.Const(c.I32, scratch), c.Const(c.I32, 3), 0xfc, 10, 0, 0, word(scratch), unless(0x64636262),
+				c.Const(c.I32, scratch), c.Const(c.I32, 7), c.Const(c.I32, 2), 0xfc, 11, 0, word(scratch), unless(0x64630707), 0xfc, 9, 1)
+			g.Data, g.DataCount = [][]byte{c.Cat(1, c.Sized([]byte("abcde")))}, c.U(2)
+			return single(g.Module())
+		}},
+	}
+}
+
+// edgeVectors are policies just within the limits.
+func edgeVectors() []vector {
+	one := func(body []byte) c.Guest { return c.Guest{More: [][]byte{body}} }
+	times := func(n int, ins ...any) []byte { return bytes.Repeat(c.Cat(ins...), n) }
+	zero := c.Const(c.I32, 0)
+	var out []vector
+	edge := func(name, title string, make func() Request) {
+		out = append(out, vector{name: "edge-" + name, req: "TMCP-20.2-6", title: "at the limit: " + title, make: make})
+	}
+	guest := func(name, title string, make func() c.Guest) {
+		edge(name, title, func() Request { return single(make().Module()) })
+	}
+	edge("module", "a module of 8 MiB", func() Request {
+		b := c.Guest{}.Module()
+		pad := 8<<20 - len(b) - 1 - 4 - 2
+		return single(append(b, c.Custom("x", make([]byte, pad))...))
+	})
+	guest("locals", "500 locals with parameters", func() c.Guest {
+		return c.Guest{Appraise: c.Locals([][]byte{c.Group(498, c.I64)}, allow())}
+	})
+	guest("params", "a function of 64 parameters", func() c.Guest {
+		return c.Guest{Types: [][]byte{c.Type(bytes.Repeat([]byte{c.I64}, 64), nil)}}
+	})
+	guest("types", "4096 types", func() c.Guest {
+		var g c.Guest
+		for range 4092 {
+			g.Types = append(g.Types, c.Type(nil, nil))
+		}
+		return g
+	})
+	guest("functions", "20,000 functions", func() c.Guest {
+		var g c.Guest
+		for range 19_996 {
+			g.More = append(g.More, c.Code())
+		}
+		return g
+	})
+	guest("globals", "10,000 globals", func() c.Guest {
+		var g c.Guest
+		for range 10_000 {
+			g.Globals = append(g.Globals, c.Cat(c.I32, 0, zero, 0x0b))
+		}
+		return g
+	})
+	guest("exports", "1024 exports", func() c.Guest {
+		var g c.Guest
+		for i := range 1019 {
+			g.Exports = append(g.Exports, c.Export("e"+strings.Repeat("x", i), 0, 0))
+		}
+		return g
+	})
+	guest("name", "an export with a name of 1024 bytes", func() c.Guest {
+		return c.Guest{Exports: [][]byte{c.Export(strings.Repeat("n", 1024), 0, 0)}}
+	})
+	guest("table", "a table of 100,000, and as many elements", func() c.Guest {
+		return c.Guest{Table: c.Cat(0x70, 0, c.U(100_000)), Elements: [][]byte{c.Cat(0, zero, 0x0b, c.U(100_000), make([]byte, 100_000))}}
+	})
+	guest("memory", "a memory of 1024 pages", func() c.Guest { return c.Guest{Memory: c.Cat(0, c.U(1024))} })
+	guest("data", "100,000 data segments", func() c.Guest {
+		var g c.Guest
+		for range 99_999 {
+			g.Data = append(g.Data, segment(scratch, []byte{1}))
+		}
+		return g
+	})
+	guest("body", "a body of 128 KiB", func() c.Guest { return one(c.Code(times(128<<10-2, 0x01))) })
+	guest("nesting", "1024 nested blocks", func() c.Guest { return one(c.Code(times(1024, 0x02, c.Void), times(1024, 0x0b))) })
+	guest("loops", "16 loops in each other", func() c.Guest { return one(c.Code(times(16, 0x03, c.Void), times(16, 0x0b))) })
+	guest("targets", "br_table of 4096 targets in all", func() c.Guest {
+		return one(c.Code(0x02, c.Void, zero, 0x0e, c.U(2047), make([]byte, 2048), 0x0b, 0x02, c.Void, zero, 0x0e, c.U(2047), make([]byte, 2048), 0x0b))
+	})
+	guest("cost", "a function whose compiling costs nearly 250,000", func() c.Guest { // blocks²/40
+		return one(c.Code(times(3100, zero, 0x04, c.Void, 0x0b)))
+	})
+	guest("depth", "1000 nested calls", func() c.Guest { return chain(999) })
+	guest("frames", "calls of 300 locals, which count twice", func() c.Guest { return frames(499) })
+	edge("metadata", "16 KiB of metadata", func() Request {
+		m := c.Meta()
+		m.Inputs = nil
+		for i := range 125 {
+			m.Inputs = append(m.Inputs, fmt.Sprintf("/%0127d", i))
+		}
+		mustf(len(m.Append(nil)) <= 16<<10, "metadata of %d bytes", len(m.Append(nil)))
+		return single(c.Guest{Metadata: m}.Module())
+	})
+	edge("result", "a result of 64 KiB", func() Request {
+		g := c.Guest{Memory: c.Cat(0, 3), Answer: c.AllowAnswer + strings.Repeat(" ", 64<<10-len(c.AllowAnswer)), Allocate: c.Code(c.Const(c.I32, 2<<16))}
+		return single(g.Module())
+	})
+	edge("document", "a document of 1 MiB", func() Request { return ask(roomy(), "appraise", large(1<<20)) })
+	return out
+}
+
+// chain is a guest whose appraise is the first of n+1 nested calls.
+func chain(n int) c.Guest {
+	g := appraise(0x10, 4)
+	for i := range n {
+		if i < n-1 {
+			g.More = append(g.More, c.Code(0x10, c.U(uint64(5+i))))
+		} else {
+			g.More = append(g.More, c.Code())
+		}
+	}
+	return g
+}
+
+// frames is the same with calls that count twice.
+func frames(n int) c.Guest {
+	g := chain(n)
+	for i := range g.More {
+		next := []byte{}
+		if i < n-1 {
+			next = c.Cat(0x10, c.U(uint64(5+i)))
+		}
+		g.More[i] = c.Locals([][]byte{c.Group(300, c.I32)}, next)
+	}
+	return g
+}
+
+// roomy is a guest that has room for a large document.
+func roomy() []byte {
+	return c.Guest{Memory: c.Cat(0, 20), Allocate: c.Code(c.Const(c.I32, 8192))}.Module()
+}
+
+// large is a document of n bytes in its one spelling.
+func large(n int) string { return `{"a":"` + strings.Repeat("x", n-8) + `"}` }
+
+// capVectors are about what the operator grants.
+func capVectors() []vector {
+	wishes := func(g c.Guest) []byte {
+		g.Metadata = c.Meta()
+		g.Metadata.Fuel, g.Metadata.Pages = 1<<40, 1<<16
+		return g.Module()
+	}
+	spends := func() c.Guest { return appraise(bytes.Repeat([]byte{0x01}, 1000)) }
+	grows := func() c.Guest {
+		g := appraise(c.Const(c.I32, 5), 0x40, 0, c.Const(c.I32, -1), 0x46, 0x04, c.Void, 0x00, 0x0b)
+		g.Memory = c.Cat(0, 1)
+		return g
+	}
+	fuel := func(r Request, n uint64) Request { return withCaps(r, func(c *Caps) { c.Fuel = n }) }
+	pages := func(r Request, n uint32) Request { return withCaps(r, func(c *Caps) { c.Pages = n }) }
+	endless := func() []byte { return c.Guest{Appraise: c.Code(c.Loop(), c.Const(c.I64, 0))}.Module() }
+	return []vector{
+		{name: "wish-fuel", req: "TMCP-20.4-3", title: "metadata that asks for more fuel than there is: enough is granted", make: func() Request { return single(wishes(spends())) }},
+		{name: "wish-fuel-cap", req: "TMCP-20.4-3", title: "metadata that asks for more fuel than the cap, and needs it", twin: "wish-fuel", reason: policywasm.ReasonFuel,
+			make: func() Request { return fuel(single(wishes(spends())), 1000) }},
+		{name: "wish-pages", req: "TMCP-20.4-3", title: "metadata that asks for more memory than there is: enough is granted", make: func() Request { return pages(single(wishes(grows())), 6) }},
+		{name: "wish-pages-cap", req: "TMCP-20.4-3", title: "metadata that asks for more memory than the cap, and needs it", twin: "wish-pages", reason: policywasm.ReasonMemory,
+			make: func() Request { return pages(single(wishes(grows())), 5) }},
+		{name: "memory-cap", req: "TMCP-20.2-4", title: "a memory that begins a page beyond the operator's cap", twin: good, reason: policywasm.ReasonMemory,
+			make: func() Request { return pages(single(c.Guest{Memory: c.Cat(0, 2)}.Module()), 1) }},
+		{name: "expired", req: "TMCP-20.7-5", title: "a question whose deadline is over", twin: good, reason: policywasm.ReasonDeadline, make: func() Request {
+			r := single(c.Guest{}.Module())
+			r.Expired = true
+			return r
+		}, look: func(t *conformance.T, a *asked) {
+			if f := a.Results[0].Fuel; f != nil && *f != 0 {
+				t.Violate("%d units of fuel were used", *f)
+			}
+		}},
+		{name: "deadline-endless", req: "TMCP-20.7-4", title: "an endless loop with little time left", twin: good, reason: policywasm.ReasonDeadline, make: func() Request {
+			r := single(endless())
+			r.Granted = 100_000
+			return r
+		}},
+		{name: "document-large", req: "TMCP-20.5-1", title: "a document of 1 MiB and a byte", twin: "edge-document", reason: policywasm.ReasonInput,
+			make: func() Request { return ask(roomy(), "appraise", large(1<<20+1)) }},
+		{name: "depth-1001", req: "TMCP-20.2-7", title: "1001 nested calls", twin: "edge-depth", reason: policywasm.ReasonDepth, make: func() Request { return single(chain(1000).Module()) }},
+		{name: "frames-500", req: "TMCP-20.2-7", title: "500 nested calls that count twice, and one that counts once", twin: "edge-frames", reason: policywasm.ReasonDepth,
+			make: func() Request { return single(frames(500).Module()) }},
+	}
+}
+
+// stateVectors are about what one evaluation leaves, and what the next one sees.
+func stateVectors() []vector {
+	trapUnless := func(get []byte, n int64) []byte { return c.Cat(get, unless(n)) }
+	counter := func() c.Guest {
+		g := appraise(trapUnless(c.Cat(0x23, 0), 0), c.Const(c.I32, 1), 0x24, 0)
+		g.Globals = [][]byte{c.Cat(c.I32, 1, c.Const(c.I32, 0), 0x0b)}
+		return g
+	}
+	remembers := func() c.Guest {
+		return appraise(trapUnless(word(scratch), 0), c.Const(c.I32, scratch), c.Const(c.I32, 1), 0x36, 2, 0)
+	}
+	grown := func() c.Guest {
+		g := appraise(c.Cat(0x3f, 0), unless(1), c.Const(c.I32, 1), 0x40, 0, 0x1a)
+		g.Memory = c.Cat(0, 1)
+		return g
+	}
+	dropped := func() c.Guest {
+		g := appraise(c.Const(c.I32, scratch), c.Const(c.I32, 0), c.Const(c.I32, 1), 0xfc, 8, 1, 0, 0xfc, 9, 1)
+		g.Data, g.DataCount = [][]byte{c.Cat(1, c.Sized([]byte("x")))}, c.U(2)
+		return g
+	}
+	thrice := func(name, title string, make func() c.Guest) vector {
+		return vector{name: name, req: "TMCP-20.3-10", title: title, make: func() Request { return ask(make().Module(), "appraise", "{}", "{}", "{}") }}
+	}
+	step := func(was, is int64) []byte { return c.Code(0x23, 0, unless(was), c.Const(c.I32, is), 0x24, 0) }
+	// picky traps where Debug denies.
+	picky := func() []byte {
+		g := c.Debug()
+		g.Data = [][]byte{segment(1024, []byte("no result"))}
+		return g.Module()
+	}
+	out := []vector{
+		thrice("fresh-global", "a global that was set is as at first in the next evaluation", counter),
+		thrice("fresh-memory", "so is the memory", remembers),
+		thrice("fresh-size", "and its size", grown),
+		thrice("fresh-data", "and a data segment that was dropped", dropped),
+		{name: "initialisation", req: "TMCP-20.3-9", title: "the start function, then _initialize, then allocate, in each instance", make: func() Request {
+			g := c.Guest{
+				Globals: [][]byte{c.Cat(c.I32, 1, c.Const(c.I32, 0), 0x0b)}, More: [][]byte{step(0, 1), step(1, 2), step(2, 3)},
+				Start: c.U(4), Exports: [][]byte{c.Export("_initialize", 0, 5)}, Allocate: c.Code(0x10, 6, c.Const(c.I32, 8192)),
+			}
+			return ask(g.Module(), "appraise", "{}", "{}")
+		}},
+		{name: "again", req: "TMCP-20.7-3", title: "the same question twice: the same answer and the same fuel", make: func() Request {
+			return ask(c.Debug().Module(), "appraise", `{"x":"yyyyyyyyyyyyyyyy","debug":true}`, ` { "debug" : true, "x" : "yyyyyyyyyyyyyyyy" } `)
+		}, look: func(t *conformance.T, a *asked) {
+			decides("deny", "deny")(t, a)
+			for _, r := range a.Results {
+				if r.Fuel == nil {
+					t.Violate("no fuel is told")
+				}
+			}
+			if x, y := a.Results[0], a.Results[1]; *x.Fuel != *y.Fuel || len(x.Reasons) != 1 || len(y.Reasons) != 1 || x.Reasons[0] != y.Reasons[0] {
+				t.Violate("%d units and %v, then %d and %v", *x.Fuel, x.Reasons, *y.Fuel, y.Reasons)
+			}
+		}},
+		{name: "after-failure", req: "TMCP-20.8-3", title: "a policy that fails for one document decides about the next", make: func() Request {
+			return ask(picky(), "appraise", `{"debug":true}`, `{"debug":false}`)
+		}, look: decides(policywasm.ReasonOutput, "allow")},
+		{name: "failure-forgotten", req: "TMCP-20.8-4", title: "what failed is asked again, and so is what did not", make: func() Request {
+			return ask(picky(), "appraise", `{"debug":false}`, `{"debug":true}`, `{"debug":false}`, `{"debug":true}`)
+		}, look: decides("allow", policywasm.ReasonOutput, "allow", policywasm.ReasonOutput)},
+		{name: "nothing-kept", req: "TMCP-20.8-2", title: "a result of which nothing may be kept: it allows, with reasons, a vector and an obligation that nobody knows", twin: good, reason: policywasm.ReasonObligation,
+			make: func() Request {
+				return single(c.Guest{Answer: strings.Replace(c.AllowAnswer, `"obligations":[]`, `"obligations":[{"id":"reboot","value":true}]`, 1)}.Module())
+			}},
+	}
+	return out
+}
