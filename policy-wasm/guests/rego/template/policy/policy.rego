@@ -68,10 +68,11 @@ authorize := sdk.conclude(
 call_faults := sdk.all([
 	sdk.need(input.call, "/call", "name", ["string"]),
 	sdk.need(input, "", "peer", ["object"]),
-	sdk.need(sdk.get(input, "peer"), "/peer", "profile", ["string"]),
+	sdk.need(sdk.get(input, "peer"), "/peer", "profile", ["string", "null", "boolean", "number", "array", "object"]),
 	sdk.need(input, "", "settings", ["object", "null"]),
 	sdk.find(sdk.get(input, "settings"), "/settings", "tools", ["object", "null"]),
 	sdk.all([sdk.find(tools, "/settings/tools", input.call.name, ["string", "null"]) | is_string(input.call.name)]),
+	sdk.all([sdk.need(sdk.get(input, "peer"), "/peer", "profile", ["string"]) | demand in {"attested", "identity"}]),
 ])
 
 tools := sdk.get(sdk.get(input, "settings"), "tools")
