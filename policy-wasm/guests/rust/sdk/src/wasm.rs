@@ -23,6 +23,7 @@ extern "C" fn tmcp_abi_version() -> u32 {
 
 /// Makes room for the input behind all data. An instance is asked once.
 #[no_mangle]
+#[allow(unused_unsafe)] // older compilers want it
 extern "C" fn tmcp_allocate(size: u32) -> u32 {
     if size > 16 << 20 {
         return 0;
