@@ -13,10 +13,13 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/trustedmcp/tmcp/gateway/policy/build"
 	"github.com/trustedmcp/tmcp/interop"
 	"github.com/trustedmcp/tmcp/interop/interoptest"
 	"github.com/trustedmcp/tmcp/policy-wasm/corpus"
 	"github.com/trustedmcp/tmcp/policy-wasm/guests"
+	"github.com/trustedmcp/tmcp/policy-wasm/guests/guesttest"
+	"github.com/trustedmcp/tmcp/policy-wasm/policytest"
 )
 
 // modules are policies for scripts, by name.
@@ -156,6 +159,44 @@ func compilerOf(t *testing.T, cache, lang string) string {
 		}
 	}
 	return ""
+}
+
+// What the guide shows is taken as it stands there.
+func TestPolicyGuide(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/policy-authors.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests, manifests := 0, 0
+	for _, block := range fence.FindAllSubmatch(guide, -1) {
+		switch {
+		case string(block[1]) != "json":
+		case bytes.Contains(block[2], []byte(`"tests"`)):
+			tests++
+			f, err := policytest.Parse("guide", block[2])
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := policytest.Runner{Policy: guesttest.Oracle("starter"), Source: samples(".")}
+			out, err := r.Run(t.Context(), f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, o := range out {
+				if len(o.Problems) > 0 {
+					t.Errorf("%s: %q", o.Test, o.Problems)
+				}
+			}
+		default:
+			manifests++
+			if _, err := build.ParseManifest(block[2]); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if tests != 1 || manifests != 1 {
+		t.Errorf("%d files of tests and %d manifests", tests, manifests)
+	}
 }
 
 // Texts of a policy don't steer the terminal that they are shown on.
