@@ -2,6 +2,7 @@ package guests
 
 import (
 	"io/fs"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -79,5 +80,37 @@ func TestGoStandsAlone(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestRecipes: each step names tools that the recipe lists, and each tool says
+// how to get it.
+func TestRecipes(t *testing.T) {
+	brace := regexp.MustCompile(`\{[^}]*\}`)
+	for lang, r := range recipes {
+		known := map[string]bool{}
+		for _, tool := range r.Tools {
+			known["{"+tool.Name+"}"] = true
+			if tool.Hint == "" || len(tool.Programs) == 0 || tool.CheckDir && tool.Check == nil {
+				t.Errorf("%s: the tool %q can't be found, or nobody learns how to get it", lang, tool.Name)
+			}
+		}
+		used := map[string]bool{}
+		for _, step := range r.Steps {
+			for _, s := range append(slices.Clone(step.Args), step.Env...) {
+				for _, name := range brace.FindAllString(s, -1) {
+					used[name] = true
+					if !known[name] {
+						t.Errorf("%s: %s is no tool of the recipe", lang, name)
+					}
+				}
+			}
+		}
+		if len(used) != len(known) || r.Output == "" {
+			t.Errorf("%s: a tool that no step uses, or no output", lang)
+		}
+	}
+	if _, err := Recipe("cobol"); err == nil {
+		t.Error("a recipe of an unknown language")
 	}
 }
