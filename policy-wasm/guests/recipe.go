@@ -104,7 +104,7 @@ var recipes = map[string]*Build{
 	},
 	"rego": { // entry points are the rules with the annotation "entrypoint: true"
 		Tools:  []Tool{{Name: "opa", Programs: []string{"opa"}, Check: []string{"version"}, Hint: "install OPA 1.22 (openpolicyagent.org/docs, or go install github.com/open-policy-agent/opa@v1.22.0)"}},
-		Steps:  []Step{{Args: []string{"{opa}", "build", "-t", "wasm", "--ignore", "*_test.rego", "-o", rawBundle, "policy", "sdk"}}},
+		Steps:  []Step{{Args: []string{"{opa}", "build", "-t", "wasm", "--capabilities", "capabilities.json", "--ignore", "*_test.rego", "-o", rawBundle, "policy", "sdk"}}},
 		Output: rawBundle,
 	},
 }

@@ -22,8 +22,8 @@ import (
 	"github.com/trustedmcp/tmcp/policy-wasm/rego"
 )
 
-// opa returns a function that runs OPA in a folder, and returns what it prints.
-func opa(t *testing.T) func(dir string, stdin []byte, args ...string) []byte {
+// opaCommand is a command of OPA, which it installs, to be run in a folder.
+func opaCommand(t *testing.T, dir string, args ...string) *exec.Cmd {
 	t.Helper()
 	interoptest.Need(t)
 	cache, err := interop.CacheDir()
@@ -32,11 +32,20 @@ func opa(t *testing.T) func(dir string, stdin []byte, args ...string) []byte {
 	}
 	path, err := interop.OPA(t.Context(), cache)
 	interoptest.Check(t, err)
+	cmd := exec.CommandContext(t.Context(), path, args...)
+	cmd.Dir = dir
+	return cmd
+}
+
+// opa returns a function that runs OPA in a folder, and returns what it prints.
+func opa(t *testing.T) func(dir string, stdin []byte, args ...string) []byte {
+	t.Helper()
+	interoptest.Need(t)
 	return func(dir string, stdin []byte, args ...string) []byte {
 		t.Helper()
-		cmd := exec.CommandContext(t.Context(), path, args...)
+		cmd := opaCommand(t, dir, args...)
 		var out, said bytes.Buffer
-		cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = dir, bytes.NewReader(stdin), &out, &said
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &out, &said
 		if err := cmd.Run(); err != nil {
 			t.Fatalf("opa %s: %v\n%s%s", strings.Join(args, " "), err, out.Bytes(), said.Bytes())
 		}

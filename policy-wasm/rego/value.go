@@ -35,8 +35,8 @@ type value struct {
 }
 
 const (
-	maxArgument = 256 << 10 // bytes of an argument of a builtin, as text
-	maxNumber   = 64        // characters of a number
+	maxArgument = 64 << 10 // bytes of an argument of a builtin, as text
+	maxNumber   = 64       // characters of a number
 )
 
 func textValue(s string) *value   { return &value{kind: str, text: strings.ToValidUTF8(s, "\ufffd")} }
@@ -195,6 +195,16 @@ func compare(a, b value) int {
 	case boolean:
 		return cmp.Compare(len(strconv.FormatBool(b.yes)), len(strconv.FormatBool(a.yes))) // false first
 	case number:
+		m, ok := a.int()
+		n, too := b.int()
+		if ok && too {
+			return cmp.Compare(m, n)
+		}
+		f, err := strconv.ParseFloat(a.text, 64)
+		g, err2 := strconv.ParseFloat(b.text, 64)
+		if err == nil && err2 == nil && f != g { // rounding keeps the order
+			return cmp.Compare(f, g)
+		}
 		return a.float().Cmp(b.float())
 	case str:
 		return cmp.Compare(a.text, b.text)
