@@ -21,15 +21,17 @@ function appraise(document: Value, result: Result): void {
   affirm(document, result);
   const devices = document.get("devices");
   let left = i64.MAX_VALUE;
+  const late: string[] = []; // where that stands
   for (let i = 0; i < devices.arrayLength; i++) {
     const device = devices.at(i);
     if (!genuine(device, For.PRODUCTION, result)) continue;
     closed(device, false, result);
-    left = min(left, recent(device, document.get("time").int(), grace, result));
+    left = min(left, recent(device, document.get("time").int(), grace, late, result));
     known(device, result);
   }
   whole(document, result);
-  if (left != i64.MAX_VALUE) {
+  if (late.length && !result.isDenied) {
+    for (let i = 0; i < late.length; i++) result.note("tcb-grace", "the firmware is out of date, within the days of grace", late[i]);
     result.affirm("hardware", Trust.WARNING);
     result.oblige("valid-for", left);
   }
@@ -37,7 +39,7 @@ function appraise(document: Value, result: Result): void {
 }
 
 /** The seconds that are left of the grace; i64.MAX_VALUE where none is needed. */
-function recent(device: Value, now: i64, grace: i64, result: Result): i64 {
+function recent(device: Value, now: i64, grace: i64, late: string[], result: Result): i64 {
   if (!statusKnown(device, result)) return i64.MAX_VALUE;
   const tcb = device.get("tcb");
   const status = tcb.get("status");
@@ -57,6 +59,6 @@ function recent(device: Value, now: i64, grace: i64, result: Result): i64 {
     result.deny("tcb", "the firmware is out of date, and the days of grace are over", since.pointer);
     return i64.MAX_VALUE;
   }
-  result.note("tcb-grace", "the firmware is out of date, within the days of grace", since.pointer);
-  return left;
+  late.push(since.pointer);
+  return min(left, grace);
 }

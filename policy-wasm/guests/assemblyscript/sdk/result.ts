@@ -48,6 +48,11 @@ export class Result {
     this.note(code, text, claim);
   }
 
+  /** Whether deny() was called. */
+  get isDenied(): bool {
+    return this.denied;
+  }
+
   /** Gives a reason that does not deny. */
   note(code: string, text: string, claim: string): void {
     while (String.UTF8.byteLength(text) > MAX_TEXT) {
