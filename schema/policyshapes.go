@@ -50,7 +50,7 @@ var (
 			"parts", list(0, maxCBOR, members("name", shape(text), "status", policyStatus, "date", orNull(policyInteger),
 				"behind", ranged(0, maxSafe), "advisories", policyTexts)))),
 		"references", orNull(members("known", shape(boolean), "matched", shape(boolean), "tags", policyTexts)),
-		"claims", each(func(c *cborWalk, r *dcbor.Reader, path string) {
+		"claims", orNull(each(func(c *cborWalk, r *dcbor.Reader, path string) {
 			switch r.PeekMajor() {
 			case mArray:
 				policyTexts(c, r, path)
@@ -59,7 +59,7 @@ var (
 			default:
 				policyValue(c, r, path)
 			}
-		}),
+		})),
 		"not_after", orNull(policyInteger),
 	)
 

@@ -110,17 +110,15 @@ func devices(all []appraise.Device) []document.Device {
 	out := make([]document.Device, 0, len(all))
 	for i := range all {
 		d := &all[i]
-		o := document.Device{Label: d.Label, Kind: string(d.Kind), Checks: checks(d.Checks), TCB: tcb(d.TCB)}
+		o := document.Device{Label: d.Label, Kind: string(d.Kind), Checks: checks(d.Checks)}
+		// TMCP-20.5-4: A host MUST NOT tell of a device that is not proven more than its label, kind
+		// and checks.
 		if c := d.Claims; c != nil {
-			o.Proven, o.Simulated, o.Debug = true, c.Simulated, c.Debug
+			o.Proven, o.Simulated, o.Debug, o.TCB = true, c.Simulated, c.Debug, tcb(d.TCB)
 			o.Platform, o.NotAfter, o.Claims = hexOf(c.Platform), seconds(c.NotAfter), claims(d.Kind, c.Values)
-		}
-		if r := d.References; r != nil {
-			tags := r.Tags
-			if tags == nil {
-				tags = []string{}
+			if r := d.References; r != nil {
+				o.References = &document.References{Known: r.Known, Matched: r.Matched, Tags: list(r.Tags)}
 			}
-			o.References = &document.References{Known: r.Known, Matched: r.Matched, Tags: tags}
 		}
 		out = append(out, o)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/trustedmcp/tmcp/evidence"
 	"github.com/trustedmcp/tmcp/evidence/appraise"
 	"github.com/trustedmcp/tmcp/gateway/policy"
 	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
@@ -192,5 +194,18 @@ func TestDenialTellsWhy(t *testing.T) {
 		if data.Policy != "d1"+strings.Repeat("0", 62) || string(data.Codes) != want {
 			t.Errorf("%+v, want %s", data, want)
 		}
+	}
+}
+
+// TMCP-20.5-4: A host MUST NOT tell of a device that is not proven more than its label, kind and checks.
+func TestUnproven(t *testing.T) {
+	f := &appraise.Facts{Devices: []appraise.Device{{
+		Label: "cpu", Kind: evidence.TDX, Checks: evidence.Checks{{Name: "quote-signature", Outcome: evidence.Fail}},
+		TCB: &evidence.TCB{Status: evidence.UpToDate}, References: &appraise.Comparison{Known: true, Matched: true},
+	}}}
+	got := policy.Appraisal(f).Devices
+	want := document.Device{Label: "cpu", Kind: "tdx", Checks: []document.Check{{Name: "quote-signature", Outcome: "fail"}}}
+	if len(got) != 1 || !reflect.DeepEqual(got[0], want) {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }

@@ -52,6 +52,8 @@ func TestGoodGuests(t *testing.T) {
 
 // The scanner itself refuses what it is there to refuse: the engine must not be
 // the one that does, which validates the module as it came too.
+//
+// TMCP-20.2-5: A host MUST check all of that before an engine reads the module.
 func TestHostile(t *testing.T) {
 	mine := []string{scan.Invalid, scan.Profile, scan.Limit, scan.Import, scan.Memory}
 	also := []string{"export-twice", "export-reserved", "signature-start"}

@@ -154,6 +154,8 @@ func replace(b []byte, old, with string) []byte {
 
 // Each is a way to have a module accepted that was not signed so. All fail, each
 // for its own reason.
+//
+// TMCP-20.12-1: A host whose operator pinned signers MUST refuse a module that none of them signed, before anything else reads it.
 func TestAttacks(t *testing.T) {
 	mod, other := module("strict", "1.2.0"), module("strict", "1.3.0")
 	good := sign(alice, mod)

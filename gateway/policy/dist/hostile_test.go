@@ -105,6 +105,7 @@ func endless(w http.ResponseWriter) {
 	}
 }
 
+// TMCP-20.12-2: A host MUST refuse a module whose digest is not the one that was asked for.
 func TestHostileRegistry(t *testing.T) {
 	h := &hostile{honest: others(true)}
 	host := serve(t, h)

@@ -216,6 +216,7 @@ func TestChild(t *testing.T) {
 	}
 }
 
+// TMCP-20.11-9: A host MUST NOT use a compiled module from a place that others than its own user can write to.
 func TestCacheRefuses(t *testing.T) {
 	if goruntime.GOOS == "windows" {
 		t.Skip("no cache on this system")
