@@ -59,7 +59,7 @@ func Walk(root string, fn func(path string, text []byte) error) error {
 			return err
 		}
 		if d.IsDir() {
-			if skipped[d.Name()] && p != root {
+			if skipped[d.Name()] && p != root && !holdsGo(p) {
 				return filepath.SkipDir
 			}
 			return nil
@@ -84,6 +84,12 @@ func Walk(root string, fn func(path string, text []byte) error) error {
 		}
 		return fn(filepath.ToSlash(rel), b)
 	})
+}
+
+// holdsGo reports whether a folder is a Go package, whatever its name.
+func holdsGo(dir string) bool {
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	return err == nil && len(files) > 0
 }
 
 func isBinary(b []byte) bool {
