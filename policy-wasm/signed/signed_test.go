@@ -14,6 +14,7 @@ import (
 	"errors"
 	"math/big"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -286,7 +287,12 @@ type pki struct {
 	key               *ecdsa.PrivateKey
 }
 
-func newPKI(change func(leaf *x509.Certificate)) pki {
+func newPKI(change func(leaf *x509.Certificate)) pki { return pkiWith(elliptic.P256(), change) }
+
+// weakPKI has an intermediate with a key that is too short.
+func weakPKI() pki { return pkiWith(elliptic.P224(), nil) }
+
+func pkiWith(inter elliptic.Curve, change func(leaf *x509.Certificate)) pki {
 	n := int64(0)
 	issue := func(name string, pub crypto.PublicKey, ca bool, parent *x509.Certificate, by crypto.Signer) *x509.Certificate {
 		n++
@@ -304,7 +310,7 @@ func newPKI(change func(leaf *x509.Certificate)) pki {
 		}
 		return must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, tmpl, parent, pub, by))))
 	}
-	rk, ik, lk := ec(elliptic.P384()), ec(elliptic.P256()), ec(elliptic.P256())
+	rk, ik, lk := ec(elliptic.P384()), ec(inter), ec(elliptic.P256())
 	p := pki{key: lk}
 	p.root = issue("root", rk.Public(), true, nil, rk)
 	p.inter = issue("inter", ik.Public(), true, p.root, rk)
@@ -337,7 +343,10 @@ func TestCertificates(t *testing.T) {
 	}
 	usage, usageTrust := bad(func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyAgreement })
 	tls, tlsTrust := bad(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })
-	ca, caTrust := bad(func(c *x509.Certificate) { c.IsCA, c.KeyUsage, c.ExtKeyUsage = true, x509.KeyUsageCertSign, nil })
+	ca, caTrust := bad(func(c *x509.Certificate) {
+		c.IsCA, c.KeyUsage = true, x509.KeyUsageCertSign|x509.KeyUsageDigitalSignature
+	})
+	weak := weakPKI()
 	for _, tt := range []struct {
 		name string
 		sig  []byte
@@ -356,6 +365,7 @@ func TestCertificates(t *testing.T) {
 		{"a key that may not sign", usage, usageTrust, signed.ErrUnauthorized},
 		{"a certificate of a web server", tls, tlsTrust, signed.ErrUnauthorized},
 		{"a CA's", ca, caTrust, signed.ErrUnauthorized},
+		{"a weak key on the way", weak.sign(mod, weak.leaf, weak.inter), &signed.Trust{Roots: []*x509.Certificate{weak.root}, Now: now}, signed.ErrUnauthorized},
 		{"a chain under another's key", take(t, good, mallory, func(*message) {}), roots, signed.ErrSignature},
 		{"a key id of another than the leaf", take(t, good, p.key, func(m *message) {
 			s := must(signed.Inspect(good))
@@ -406,11 +416,42 @@ func TestModuleStatement(t *testing.T) {
 		"no name":            append(corpus.Raw(), 0, 0),
 		"large":              make([]byte, signed.MaxModule+1),
 	} {
-		if _, err := signed.ModuleStatement(b, "a", "1"); err == nil {
-			t.Errorf("%s: accepted", name)
+		for _, given := range []string{"", "1"} {
+			if _, err := signed.ModuleStatement(b, given, given); !errors.Is(err, signed.ErrMalformed) {
+				t.Errorf("%s: %v", name, err)
+			}
 		}
 	}
 	if err := (&signed.Verified{}).Module(raw); !errors.Is(err, signed.ErrOther) {
+		t.Error(err)
+	}
+	// The digest decides alone, without the module.
+	st := must(signed.ModuleStatement(mod, "", ""))
+	all := [][]byte{sign(alice, mod)}
+	v, err := signed.Verify(signed.Module, st.Digest, all, trust(alice))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []signed.Kind{signed.Module, signed.Manifest} {
+		digest := st.Digest
+		if kind == signed.Module {
+			digest[31] ^= 1
+		}
+		if _, err := signed.Verify(kind, digest, all, trust(alice)); !errors.Is(err, signed.ErrOther) {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+	if err := v.Module(append(bytes.Clone(mod), corpus.Custom("more", nil)...)); !errors.Is(err, signed.ErrOther) {
+		t.Errorf("another module with the same metadata: %v", err)
+	}
+	// A signer's own mistake.
+	for _, bend := range []func(){func() { st.Name = "lax" }, func() { st.Name, st.Version = "strict", "2" }} {
+		bend()
+		if _, err := signed.VerifyModule(mod, [][]byte{must(signed.Sign(st, &signed.Signer{Name: "x", Key: alice}))}, trust(alice)); !errors.Is(err, signed.ErrOther) {
+			t.Errorf("%s %s: %v", st.Name, st.Version, err)
+		}
+	}
+	if _, err := signed.Inspect(make([]byte, signed.MaxSignature+1)); err == nil || !strings.Contains(err.Error(), "are allowed") {
 		t.Error(err)
 	}
 }

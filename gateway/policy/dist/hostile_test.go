@@ -567,3 +567,23 @@ func TestStrangersSignatures(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A signer who signs what is not so, of a policy that he did sign.
+func TestSignersMistakes(t *testing.T) {
+	host := serve(t, others(true))
+	mod := module("strict", "1.2.0")
+	st := must(signed.ModuleStatement(mod, "", ""))
+	st.Name = "lax"
+	bs := bundle().Statement()
+	bs.Version = "4"
+	for name, tt := range map[string]struct {
+		file []byte
+		s    *signed.Statement
+	}{"module": {mod, st}, "bundle": {bundle().Bytes(), bs}} {
+		sig := must(signed.Sign(tt.s, &signed.Signer{Name: "x", Key: alice}))
+		ref := must(dist.Push(t.Context(), host+"/a:"+name, tt.file, [][]byte{sig}, options())).Ref
+		if _, err := dist.Pull(t.Context(), ref, options()); !errors.Is(err, signed.ErrOther) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
