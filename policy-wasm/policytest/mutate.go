@@ -48,7 +48,11 @@ type Damage struct {
 	Findings []Finding
 	Tried    int      // documents that the policy was asked about
 	Reads    []string // JSON pointers, with * for indexes, on which the decision hung
+	TooLarge bool     // the document has more than 10,000 members and elements: nothing was tried
 }
+
+// maxDamaged bounds the square of a document's size that damage takes.
+const maxDamaged = 10_000
 
 // Mutate damages each member of doc in turn (a document as json makes it of
 // any): removes it, nulls it, recases its name and retypes its value. Elements
@@ -69,7 +73,12 @@ func (r *Runner) Mutate(ctx context.Context, doc any, optional []string) Damage 
 	}
 	was := r.decide(ctx, q, doc)
 	var all []mutant
+	members := 0
 	for p := range paths(doc) {
+		if members++; members > maxDamaged {
+			d.TooLarge = true
+			return d
+		}
 		for _, m := range mutants(doc, p) {
 			if (m.kind == Remove || m.kind == Null) && slices.ContainsFunc(optional, func(s string) bool { return matches(p, s) }) {
 				continue
@@ -78,7 +87,14 @@ func (r *Runner) Mutate(ctx context.Context, doc any, optional []string) Damage 
 		}
 	}
 	allowed := make([]bool, len(all))
-	parallel(len(all), func(i int) { allowed[i] = r.decide(ctx, q, all[i].doc) == "allow" })
+	parallel(len(all), func(i int) {
+		if ctx.Err() == nil {
+			allowed[i] = r.decide(ctx, q, all[i].make()) == "allow"
+		}
+	})
+	if ctx.Err() != nil { // what was asked last says nothing
+		return d
+	}
 	matter := map[jsontext.Pointer]bool{}
 	d.Tried = len(all)
 	for i, m := range all {
@@ -175,14 +191,16 @@ func paths(doc any) func(yield func(jsontext.Pointer) bool) {
 type mutant struct {
 	at   jsontext.Pointer
 	kind Mutation
-	doc  any
+	make func() any // the damaged document
 }
 
 func mutants(doc any, p jsontext.Pointer) (out []mutant) {
 	with := func(kind Mutation, change func(doc *any)) {
-		d := clone(doc)
-		change(&d)
-		out = append(out, mutant{p, kind, d})
+		out = append(out, mutant{p, kind, func() any {
+			d := clone(doc)
+			change(&d)
+			return d
+		}})
 	}
 	v, _ := lookup(doc, p)
 	parent, _ := lookup(doc, p.Parent())

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+	"pgregory.net/rapid"
 
 	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
 	"github.com/trustedmcp/tmcp/policy-wasm/corpus"
@@ -333,6 +334,112 @@ func TestKept(t *testing.T) {
 		`{"mutate":false,"tests":[{"name":"a","base":"tdx","want":{"decision":"deny"}},{"name":"b","base":"tdx","want":{"decision":"deny"}}]}`)
 	if !out[0].Passed() || out[1].Passed() || !strings.Contains(out[1].Problems[0], "was asked before says otherwise") {
 		t.Errorf("%+v", out)
+	}
+}
+
+// A policy that wants some members to be exactly as they are is closed by all
+// damage. One that only minds one value is found, wherever the member stands.
+func TestMutateProperty(t *testing.T) {
+	var doc any
+	small := `{"question":"appraise","time":5,"peer":{"profile":"attested","alone":false},"devices":[{"kind":"tdx","debug":false,"tcb":{"status":"UpToDate","n":[3,"a"]}},{"kind":"nvidia-gpu","debug":true}]}`
+	if err := json.Unmarshal([]byte(small), &doc); err != nil {
+		t.Fatal(err)
+	}
+	var places []string
+	var walk func(v any, at jsontext.Pointer)
+	walk = func(v any, at jsontext.Pointer) {
+		m, ok := v.(map[string]any)
+		for name, e := range m {
+			walk(e, at.AppendToken(name))
+		}
+		if list, isList := v.([]any); isList {
+			ok = true
+			for i, e := range list {
+				walk(e, at.AppendToken(fmt.Sprint(i)))
+			}
+		}
+		if !ok && v != nil {
+			places = append(places, string(at))
+		}
+	}
+	walk(doc, "")
+	slices.Sort(places)
+	value := func(doc any, at string) any {
+		for tok := range jsontext.Pointer(at).Tokens() {
+			switch v := doc.(type) {
+			case map[string]any:
+				doc = v[tok]
+			case []any:
+				i := 0
+				if _, err := fmt.Sscan(tok, &i); err != nil || i >= len(v) {
+					return nil
+				}
+				doc = v[i]
+			default:
+				return nil
+			}
+		}
+		return doc
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		read := rapid.SliceOfN(rapid.SampledFrom(places), 1, 4).Draw(t, "read")
+		strict := fake{judge: func(d map[string]any) *policywasm.Result {
+			for _, at := range read {
+				if value(d, at) != value(doc, at) {
+					return deny("no")
+				}
+			}
+			return allow()
+		}}
+		if d := (&policytest.Runner{Policy: strict}).Mutate(t.Context(), doc, nil); len(d.Findings) > 0 || d.Tried < 50 || len(d.Reads) == 0 {
+			t.Fatalf("%v: %+v", read, d)
+		}
+		lax := fake{judge: func(d map[string]any) *policywasm.Result {
+			switch v := value(d, read[0]); v {
+			case true, "x", 0.0, !(value(doc, read[0]) == true):
+				if v != value(doc, read[0]) {
+					return deny("no")
+				}
+			}
+			return allow()
+		}}
+		d := (&policytest.Runner{Policy: lax}).Mutate(t.Context(), doc, nil)
+		if !slices.ContainsFunc(d.Findings, func(f policytest.Finding) bool {
+			return string(f.Pointer) == read[0] && f.Mutation == policytest.Null
+		}) {
+			t.Fatalf("%v: %+v", read[0], d.Findings)
+		}
+	})
+}
+
+// A document with a great many members is not damaged: that would take the
+// square of its size.
+func TestMutateLarge(t *testing.T) {
+	var list strings.Builder
+	for i := range 10_000 {
+		fmt.Fprintf(&list, "%d,", i)
+	}
+	o := run(t, policytest.Runner{Policy: careful}, `{"tests":[{"name":"x","base":"tdx","settings":[`+list.String()+`0],"want":{"decision":"allow"}}]}`)[0]
+	if o.Passed() || !strings.Contains(o.Problems[0], `say "mutate": false`) {
+		t.Errorf("%+v", o)
+	}
+}
+
+func BenchmarkMutate(b *testing.B) {
+	var doc any
+	if err := json.Unmarshal(base("appraise"), &doc); err != nil {
+		b.Fatal(err)
+	}
+	p, err := policywasm.Load(b.Context(), corpus.Debug().Module(), policywasm.Defaults())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer p.Close(b.Context())
+	r := &policytest.Runner{Policy: p}
+	for b.Loop() {
+		if d := r.Mutate(b.Context(), doc, nil); d.Tried < 100 {
+			b.Fatal(d)
+		}
 	}
 }
 

@@ -92,6 +92,9 @@ func (r *Runner) test(ctx context.Context, f *File, t *Test, o *Outcome) error {
 	if f.mutates(t) && o.Answer.Failure == nil {
 		d := r.Mutate(ctx, doc, f.Optional)
 		o.Findings, o.Mutants, o.Reads = d.Findings, d.Tried, d.Reads
+		if d.TooLarge {
+			o.Problems = append(o.Problems, fmt.Sprintf(`the document has more than %d members: it is too large to damage each of them; say "mutate": false`, maxDamaged))
+		}
 	}
 	return nil
 }

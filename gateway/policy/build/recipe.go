@@ -180,6 +180,9 @@ func (t *toolchain) command(ctx context.Context, env []string, args ...string) e
 	ownGroup(cmd)
 	cmd.WaitDelay = 5 * time.Second
 	err := cmd.Run()
+	if errors.Is(err, exec.ErrNotFound) {
+		return &ToolError{Tool: args[0], Tried: "it is not in PATH", Hint: `install it, or change "build" in ` + ManifestFile}
+	}
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
