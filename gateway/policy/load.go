@@ -20,6 +20,7 @@ import (
 	"github.com/trustedmcp/tmcp/policy-wasm/policies"
 	"github.com/trustedmcp/tmcp/policy-wasm/rego"
 	"github.com/trustedmcp/tmcp/policy-wasm/signed"
+	"github.com/trustedmcp/tmcp/policy-wasm/wapc"
 	"github.com/trustedmcp/tmcp/protocol"
 	"github.com/trustedmcp/tmcp/transport"
 )
@@ -224,13 +225,15 @@ func (o *Options) rules(b []byte, out *Loaded) (err error) {
 func (o *Options) add(ctx context.Context, cfg *Config, module []byte, settings jsontext.Value, trusted bool) error {
 	var p policywasm.Evaluator
 	var err error
-	switch {
+	caps := Caps()
+	if o.Loader.Memory != nil {
+		caps.Memory = o.Loader.Memory
+	}
+	switch { // modules made for other hosts are compiled here: the child does not know them
 	case rego.Is(module):
-		caps := Caps()
-		if o.Loader.Memory != nil {
-			caps.Memory = o.Loader.Memory
-		}
 		p, err = rego.Load(ctx, module, caps, nil)
+	case wapc.Is(module):
+		p, err = wapc.Load(ctx, module, caps, nil)
 	default:
 		p, err = o.Loader.Load(ctx, module, trusted, Caps())
 	}

@@ -305,3 +305,24 @@ func TestReasonsBecomeChecks(t *testing.T) {
 		t.Errorf("what a module says steers a terminal: %q", k.Detail)
 	}
 }
+
+// A module that OPA compiled is loaded as any other, and decides beside them.
+func TestLoadRego(t *testing.T) {
+	l := load(t, policy.Options{Names: []string{filepath.Join("..", "..", "policy-wasm", "rego", "testdata", "starter.wasm"), "strict"}, Rule: "all-allow"})
+	f := recorded(t, "tdx")
+	f.Devices[0].References = &appraise.Comparison{Known: true, Matched: true}
+	if j := l.Appraises().(appraise.Judge).Judge(f); len(j.Checks.Failed()) > 0 || j.Vector == nil {
+		t.Errorf("%+v", j.Checks.Failed())
+	}
+	f.Devices[0].Claims.Debug = true
+	j := l.Appraises().(appraise.Judge).Judge(f)
+	n := 0
+	for _, k := range j.Checks.Failed() {
+		if k.Name == "policy-debug" {
+			n++
+		}
+	}
+	if n != 2 {
+		t.Errorf("%d of two policies deny for debug: %+v", n, j.Checks.Failed())
+	}
+}
