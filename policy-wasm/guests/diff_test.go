@@ -31,7 +31,7 @@ type version struct {
 // TestOneDecision asks one policy in all languages about documents that were
 // changed at random: members removed, spelled in other case, set to other values
 // and to other types. All give one decision; and those that have an SDK here,
-// one result.
+// one result. To compare more of them: -rapid.checks=10000.
 func TestOneDecision(t *testing.T) {
 	interoptest.Need(t)
 	for _, policy := range []string{"starter", "grace"} {
@@ -44,8 +44,8 @@ func TestOneDecision(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) { oneDecision(t, policy, all, count) })
 			t.Logf("%d versions; decisions: %v", len(all), count)
 			for _, d := range []string{"allow", "deny"} {
-				if count[d] < 50 {
-					t.Errorf("only %d documents of which the decision is %s", count[d], d)
+				if all := count["allow"] + count["deny"] + count["abstain"]; count[d] < all/20 {
+					t.Errorf("%d of %d documents: %s; both decisions must be common, or little is compared", count[d], all, d)
 				}
 			}
 		})
