@@ -22,6 +22,7 @@ import (
 	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
 	"github.com/trustedmcp/tmcp/policy-wasm/corpus"
 	"github.com/trustedmcp/tmcp/policy-wasm/policies"
+	"github.com/trustedmcp/tmcp/policy-wasm/rego"
 	"github.com/trustedmcp/tmcp/protocol"
 	"github.com/trustedmcp/tmcp/transport"
 )
@@ -308,7 +309,9 @@ func TestReasonsBecomeChecks(t *testing.T) {
 
 // A module that OPA compiled is loaded as any other, and decides beside them.
 func TestLoadRego(t *testing.T) {
-	l := load(t, policy.Options{Names: []string{filepath.Join("..", "..", "policy-wasm", "rego", "testdata", "starter.wasm"), "strict"}, Rule: "all-allow"})
+	meta := policywasm.Metadata{ABI: 1, Name: "in rego", Version: "1", Entries: []policywasm.Entry{policywasm.Appraise, policywasm.Authorize}, Encoding: policywasm.JSON}
+	packed := must(rego.Pack(must(os.ReadFile(filepath.Join("..", "..", "policy-wasm", "rego", "testdata", "starter.wasm"))), &meta))
+	l := load(t, policy.Options{Names: []string{file(t, "rego.wasm", packed), "strict"}, Rule: "all-allow"})
 	f := recorded(t, "tdx")
 	f.Devices[0].References = &appraise.Comparison{Known: true, Matched: true}
 	if j := l.Appraises().(appraise.Judge).Judge(f); len(j.Checks.Failed()) > 0 || j.Vector == nil {
