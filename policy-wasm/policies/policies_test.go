@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -225,6 +226,48 @@ func BenchmarkStrict(b *testing.B) {
 	for b.Loop() {
 		if r := p.Evaluate(b.Context(), policywasm.Call{Entry: policywasm.Appraise, Input: in}); r.Decision != policywasm.Allow {
 			b.Fatal(r.Reasons, r.Failure)
+		}
+	}
+}
+
+var example = regexp.MustCompile("(?ms)^```json\n(.*?)^```$")
+
+// TestDocumented: each policy has its section in docs/policies.md, with all its
+// settings, and examples of settings that it takes.
+func TestDocumented(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join("..", "..", "docs", "policies.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range policies.Names() {
+		d, _ := policies.Describe(name)
+		_, section, ok := strings.Cut(string(b), "\n## "+name+"\n")
+		if section, _, _ = strings.Cut(section, "\n## "); !ok {
+			t.Errorf("%s is not documented", name)
+		}
+		for _, s := range d.Settings {
+			if !strings.Contains(section, "| `"+s.Name+"` |") {
+				t.Errorf("%s: the setting %s is not documented", name, s.Name)
+			}
+		}
+		examples := example.FindAllStringSubmatch(section, -1)
+		if (len(examples) > 0) != (len(d.Settings) > 0) {
+			t.Errorf("%s has %d settings, and %d examples", name, len(d.Settings), len(examples))
+		}
+		for _, e := range examples {
+			base := map[policywasm.Entry]string{policywasm.Appraise: "tdx", policywasm.Authorize: "call-attested"}[d.Entries[0]]
+			f, err := policytest.Parse("docs", fmt.Appendf(nil, `{"mutate": false, "settings": %s, "tests": [{"name": "x", "base": %q, "change": [], "want": {"decision": "deny"}}]}`, e[1], base))
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := (&policytest.Runner{Policy: load(t, name, policywasm.Interpreter), Source: sample}).Run(t.Context(), f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			bad := []string{"settings", "claim-type", "claim-missing"}
+			if a := out[0].Answer; a == nil || a.Failure != nil || slices.ContainsFunc(a.Reasons, func(r policytest.Reason) bool { return slices.Contains(bad, r.Code) }) {
+				t.Errorf("%s does not take the settings %s: %+v", name, e[1], a)
+			}
 		}
 	}
 }
