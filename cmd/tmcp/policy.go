@@ -36,7 +36,7 @@ take its author from nothing to a module that is tested and signed.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(policyNewCommand(), policyBuildCommand(), policyTestCommand(), policyRunCommand(),
+	cmd.AddCommand(policyListCommand(), policyNewCommand(), policyBuildCommand(), policyTestCommand(), policyRunCommand(),
 		policyInspectCommand(), policyBenchCommand(), policyFuzzCommand())
 	cmd.AddCommand(policyDistCommands()...)
 	return cmd
