@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -174,13 +175,18 @@ type guest struct {
 	pages             uint32                  // of memory when it was made
 }
 
+// instanceConfig is that of every instance: anonymous, and nothing is started by
+// the engine. Without a source of randomness, which nothing reads, the engine
+// would seed one for each instance.
+var instanceConfig = wazero.NewModuleConfig().WithName("").WithStartFunctions().WithRandSource(strings.NewReader(""))
+
 // instance makes an instance and lets it initialise itself. A guest that failed
 // to is returned too, with the failure.
 func (p *Policy) instance(ctx context.Context, fuel, limit uint64) (*guest, *Failure) {
 	if p.caps.Memory != nil {
 		ctx = experimental.WithMemoryAllocator(ctx, p.caps.Memory)
 	}
-	m, err := p.rt.InstantiateModule(ctx, p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	m, err := p.rt.InstantiateModule(ctx, p.compiled, instanceConfig)
 	if err != nil {
 		return nil, fail(ReasonTrap, "instantiating: "+err.Error())
 	}

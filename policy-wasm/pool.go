@@ -50,6 +50,9 @@ func (p *Policy) fresh(ctx context.Context, fuel uint64) (*guest, *Failure) {
 // keep puts an instance that answered as it should into the pool. It reports
 // whether it did.
 func (p *Policy) keep(g *guest) bool {
+	if p.pool == nil {
+		return false
+	}
 	if g.uses++; g.uses >= poolUses || g.memory.Size()/pageSize > g.pages+poolGrowth {
 		return false
 	}
