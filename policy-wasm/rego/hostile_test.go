@@ -22,6 +22,12 @@ func builtin(number, argument int64) opaGuest {
 	return g
 }
 
+// dirty is an i32 that engines hand to the host with bits in its upper half; the
+// first parameter must be 0.
+func dirty(n int64) []byte {
+	return Cat(0x20, 0, 0xad, Const(I64, n|-1<<32), 0x7c, 0xa7)
+}
+
 // TestHostile: modules that OPA would not make end in a reason of their own.
 func TestHostile(t *testing.T) {
 	change := func(g opaGuest, f func(*opaGuest)) opaGuest { f(&g); return g }
@@ -73,6 +79,7 @@ func TestHostile(t *testing.T) {
 		"builtin-not-taken":      {change(builtin(7, valueAt), func(g *opaGuest) { g.functions["opa_json_parse"] = Code(Const(I32, 0)) }), false, policywasm.ReasonTrap},
 		"builtin-endless":        {change(builtin(7, valueAt), func(g *opaGuest) { g.functions["opa_eval"] = Code(Loop(deep, 0x1a), Const(I32, 0)) }), false, policywasm.ReasonFuel},
 		"builtin-at-start":       {change(builtin(7, valueAt), func(g *opaGuest) { g.start = Code(deep, 0x1a) }), true, policywasm.ReasonTrap},
+		"abort-dirty":            {with("opa_eval", dirty(answerAt), 0x10, funcAbort, Const(I32, 0)), false, policywasm.ReasonTrap},
 		"abort":                  {with("opa_eval", Const(I32, answerAt), 0x10, funcAbort, Const(I32, 0)), false, policywasm.ReasonTrap},
 		"abort-outside":          {with("opa_eval", Const(I32, -1), 0x10, funcAbort, Const(I32, 0)), false, policywasm.ReasonTrap},
 		"abort-huge":             {change(with("opa_eval", Const(I32, valueAt), 0x10, funcAbort, Const(I32, 0)), func(g *opaGuest) { g.value = strings.Repeat("\xff\n", 8000) }), false, policywasm.ReasonTrap},

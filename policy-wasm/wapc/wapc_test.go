@@ -256,6 +256,42 @@ func TestEntries(t *testing.T) {
 	}
 }
 
+// What the host copies for a guest is paid for: a unit for 16 bytes.
+func TestCopiesArePaid(t *testing.T) {
+	p, err := wapc.Load(t.Context(), guest{}.module(), caps(policywasm.Auto), meta(policywasm.Authorize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close(t.Context())
+	short, long := ask(t, p, "g"), ask(t, p, "g"+strings.Repeat("x", 16_000)) // it stands twice in the request
+	if got := long.Fuel - short.Fuel; long.Decision != policywasm.Allow || got < 1999 || got > 2001 {
+		t.Errorf("%d units for 32,000 bytes more: %v", got, long.Failure)
+	}
+}
+
+// Upper halves of parameters are dirty in engines, and mean nothing.
+func TestDirty(t *testing.T) {
+	dirty := func(n int64) []byte { // not constant: n + (0 · size)
+		return Cat(0x20, 1, Const(I32, 0), 0x6c, 0xad, Const(I64, n|-1<<32), 0x7c, 0xa7)
+	}
+	_, _, accepted, _ := guest{}.answers()
+	g := guest{body: Code(
+		dirty(opAt), dirty(requestAt), 0x10, funcRequest,
+		0x20, 0, Const(I32, 16), 0x46, 0x04, Void, respond(versionAt, 4), 0x0b,
+		0x20, 0, Const(I32, 17), 0x46, 0x04, Void, respond(validAt, 14), 0x0b,
+		dirty(acceptedAt), dirty(int64(len(accepted))), 0x10, funcResponse, dirty(1))}
+	for engine, e := range engines {
+		p, err := wapc.Load(t.Context(), g.module(), caps(e), meta(policywasm.Authorize))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := ask(t, p, "x"); r.Decision != policywasm.Allow {
+			t.Errorf("%s: %+v %v", engine, r, r.Failure)
+		}
+		_ = p.Close(t.Context())
+	}
+}
+
 // TestRefusedHostCall: the guest is told why, and may go on.
 func TestRefusedHostCall(t *testing.T) {
 	_, _, accepted, _ := guest{}.answers()
