@@ -23,6 +23,7 @@ func counting(n int64) corpus.Guest {
 }
 
 // A pooled instance keeps what it had; one that failed is not used again.
+// TMCP-20.3-12: A host that keeps instances MUST NOT use one again that failed.
 func TestPoolKeeps(t *testing.T) {
 	for name, e := range engines {
 		p := load(t, counting(2).Module(), pooled(e, 1))

@@ -3,6 +3,7 @@ package policy
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/trustedmcp/tmcp/conformance"
@@ -39,6 +40,34 @@ func moduleVectors() []vector {
 		}},
 		{name: "floats", req: "TMCP-20.2-6", title: "instructions on floats, sign extension and saturating truncation", make: func() Request {
 			return single(appraise(c.F64Const(-2.5), 0xfc, 2, unless(-2), c.Const(c.I32, 200), 0xc0, unless(-56), c.Const(c.I64, 40_000), 0xc3, 0xa7, unless(-25_536)).Module())
+		}},
+		{name: "nan-f32", req: "TMCP-20.7-6", title: "a NaN of 32 bits is the canonical one, whatever made it", make: func() Request {
+			odd, one := []byte{0x43, 0x45, 0x23, 0xa1, 0xff}, []byte{0x43, 0, 0, 0x80, 0x3f} // negative and signalling; 1
+			var code []byte
+			for op := byte(0x8d); op <= 0x97; op++ {
+				if code = append(code, odd...); op > 0x91 {
+					code = append(code, one...)
+				}
+				code = c.Cat(code, op, 0xbc, unless(0x7fc00000))
+			}
+			zero := []byte{0x43, 0, 0, 0, 0}
+			return single(appraise(code, zero, zero, 0x95, 0xbc, unless(0x7fc00000), c.F64Const(math.NaN()), 0xb6, 0xbc, unless(0x7fc00000)).Module())
+		}},
+		{name: "nan-f64", req: "TMCP-20.7-6", title: "a NaN of 64 bits is the canonical one", make: func() Request {
+			odd := c.F64Const(math.Float64frombits(0xfff4_5678_9abc_def0))
+			upper := c.Cat(0xbd, c.Const(c.I64, 32), 0x88, 0xa7, unless(0x7ff80000))
+			var code []byte
+			for op := byte(0x9b); op <= 0xa5; op++ {
+				if code = append(code, odd...); op > 0x9f {
+					code = append(code, c.F64Const(1)...)
+				}
+				code = c.Cat(code, op, upper)
+			}
+			return single(appraise(code, c.F64Const(0), c.F64Const(0), 0xa3, upper, c.F64Const(-1), 0x9f, upper, 0x43, 1, 0, 0x80, 0x7f, 0xbb, upper).Module())
+		}},
+		{name: "nan-untouched", req: "TMCP-20.7-6", title: "what only moves bits leaves a NaN as it is", make: func() Request {
+			odd := []byte{0x43, 0x45, 0x23, 0xe1, 0x7f}
+			return single(appraise(odd, 0x8c, 0xbc, unless(-0x1edcbb), odd, 0x8b, 0xbc, unless(0x7fe12345)).Module())
 		}},
 		{name: "bulk", req: "TMCP-20.2-6", title: "memory.init, fill and copy do what they say", make: func() Request {
 			g := appraise(c.Const(c.I32, scratch), c.Const(c.I32, 1), c.Const(c.I32, 4), 0xfc, 8, 1, 0, word(scratch), unless(0x65646362),

@@ -15,6 +15,8 @@ import (
 // Whatever NaN goes into an instruction, and even if none does, the NaN that
 // comes out is the canonical one: in both engines, and in all of the 25
 // instructions that compute.
+//
+// TMCP-20.7-6: A host MUST make each NaN that `ceil`, `floor`, `trunc`, `nearest`, `sqrt`, `add`, `sub`, `mul`, `div`, `min`, `max`, `demote` or `promote` gives the canonical one
 func TestCanonicalNaN(t *testing.T) {
 	f32 := func(bits uint32) []byte { return binary.LittleEndian.AppendUint32([]byte{0x43}, bits) }
 	f64 := func(bits uint64) []byte { return binary.LittleEndian.AppendUint64([]byte{0x44}, bits) }
