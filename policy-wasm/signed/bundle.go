@@ -80,9 +80,11 @@ type File struct {
 	Size   int    `json:"size"`   // bytes
 }
 
-// Sum is the digest in bytes.
+// Sum is the digest in bytes; zeros where it is none.
 func (f File) Sum() (sum [32]byte) {
-	_, _ = hex.Decode(sum[:], []byte(f.SHA256)) // checked when it was read
+	if b, err := hex.DecodeString(f.SHA256); err == nil && len(b) == len(sum) {
+		copy(sum[:], b)
+	}
 	return sum
 }
 

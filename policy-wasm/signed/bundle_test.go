@@ -222,6 +222,8 @@ func TestHostileBundles(t *testing.T) {
 		"settings with a float":   only(`"settings":null`, `"settings":{"a":0.5}`),
 		"settings too deep":       only(`"settings":null`, `"settings":`+strings.Repeat("[", 33)+strings.Repeat("]", 33)),
 		"a digest in upper case":  only(hexSum("a"), strings.ToUpper(hexSum("a"))),
+		"a long digest":           only(hexSum("a"), hexSum("a")+"00"),
+		"no digest":               only(hexSum("a"), ""),
 		"a short digest":          only(hexSum("a"), hexSum("a")[:62]),
 		"another digest":          only(hexSum("a"), hexSum("b")),
 		"a huge size":             only(`"size":1`, `"size":9007199254740991`),
@@ -357,6 +359,7 @@ func FuzzBundle(f *testing.F) {
 
 func FuzzManifest(f *testing.F) {
 	f.Add(bundle(f).ManifestBytes())
+	f.Add(bytes.Replace(bundle(f).ManifestBytes(), []byte(hexSum("reference values")), []byte(hexSum("reference values")+"00"), 1))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		m, err := signed.ParseManifest(in, limits)
 		if err != nil {
