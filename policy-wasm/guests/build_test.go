@@ -56,7 +56,7 @@ func language(t *testing.T, lang, source string, size int) {
 }
 
 // project makes a project's folder.
-func project(t *testing.T, lang, policy string) string {
+func project(t testing.TB, lang, policy string) string {
 	t.Helper()
 	files, err := guests.Files(lang)
 	if policy != "starter" {
@@ -84,7 +84,7 @@ func project(t *testing.T, lang, policy string) string {
 
 // module builds the project in dir, and returns the module as the compiler made
 // it.
-func module(t *testing.T, dir string) []byte {
+func module(t testing.TB, dir string) []byte {
 	t.Helper()
 	p, err := build.Open(dir)
 	if err != nil {

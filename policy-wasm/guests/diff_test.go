@@ -52,6 +52,18 @@ func TestOneDecision(t *testing.T) {
 	}
 }
 
+// FuzzOneDecision is TestOneDecision for the policy starter in three languages,
+// with documents that coverage leads to.
+func FuzzOneDecision(f *testing.F) {
+	interoptest.Need(f)
+	all := []version{{"reference", guesttest.Oracle("starter")}}
+	for _, lang := range []string{"go", "rust", "rego"} {
+		all = append(all, one(f, lang, "starter"))
+	}
+	f.Add(make([]byte, 512))
+	f.Fuzz(rapid.MakeFuzz(func(t *rapid.T) { oneDecision(t, "starter", all, map[string]int{}) }))
+}
+
 // versions builds a policy in each language of which the toolchain is there.
 // The first version is the reference.
 func versions(t *testing.T, policy string) []version {
@@ -59,41 +71,48 @@ func versions(t *testing.T, policy string) []version {
 	all := []version{{"reference", guesttest.Oracle(policy)}}
 	for _, lang := range []string{"go", "rust", "rego", "tinygo", "assemblyscript", "c", "zig"} {
 		t.Run(lang, func(sub *testing.T) {
-			path := []string{os.Getenv("PATH")}
-			switch lang {
-			case "tinygo":
-				path = append(path, filepath.Dir(tinygo(sub)))
-			case "rego":
-				cache, err := interop.CacheDir()
-				if err != nil {
-					sub.Fatal(err)
-				}
-				opa, err := interop.OPA(sub.Context(), cache)
-				interoptest.Check(sub, err)
-				path = append([]string{filepath.Dir(opa)}, path...)
-			}
-			sub.Setenv("PATH", strings.Join(path, string(os.PathListSeparator)))
-			dir := project(sub, lang, policy)
-			module(sub, dir)
-			b, err := os.ReadFile(filepath.Join(dir, "policy.wasm"))
-			if err != nil {
-				sub.Fatal(err)
-			}
-			load := policywasm.Load
-			if lang == "rego" {
-				load = func(ctx context.Context, b []byte, c policywasm.Caps) (*policywasm.Policy, error) {
-					return rego.Load(ctx, b, c, nil)
-				}
-			}
-			p, err := load(sub.Context(), b, guesttest.Caps(policywasm.Auto))
-			if err != nil {
-				sub.Fatal(err)
-			}
-			t.Cleanup(func() { _ = p.Close(context.Background()) })
-			all = append(all, version{lang, p})
+			v := one(sub, lang, policy)
+			t.Cleanup(func() { _ = v.Close(context.Background()) })
+			all = append(all, v)
 		})
 	}
 	return all
+}
+
+// one builds a policy in one language. The caller closes it.
+func one(t testing.TB, lang, policy string) version {
+	t.Helper()
+	path := os.Getenv("PATH")
+	switch lang {
+	case "tinygo":
+		path = filepath.Dir(tinygo(t)) + string(os.PathListSeparator) + path
+	case "rego":
+		cache, err := interop.CacheDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		opa, err := interop.OPA(t.Context(), cache)
+		interoptest.Check(t, err)
+		path = filepath.Dir(opa) + string(os.PathListSeparator) + path
+	}
+	t.Setenv("PATH", path)
+	dir := project(t, lang, policy)
+	module(t, dir)
+	b, err := os.ReadFile(filepath.Join(dir, "policy.wasm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	load := policywasm.Load
+	if lang == "rego" {
+		load = func(ctx context.Context, b []byte, c policywasm.Caps) (*policywasm.Policy, error) {
+			return rego.Load(ctx, b, c, nil)
+		}
+	}
+	p, err := load(t.Context(), b, guesttest.Caps(policywasm.Auto))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return version{lang, p}
 }
 
 func oneDecision(t *rapid.T, policy string, all []version, count map[string]int) {

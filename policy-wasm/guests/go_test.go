@@ -68,7 +68,7 @@ const (
 
 // tinygo finds the program, or builds it in the cache folder. Where that can't be
 // it skips the test.
-func tinygo(t *testing.T) string {
+func tinygo(t testing.TB) string {
 	if p := os.Getenv("TMCP_TINYGO"); p != "" {
 		if p, err := filepath.Abs(p); err == nil && filepath.Base(p) == "tinygo" {
 			return p
