@@ -36,13 +36,10 @@ func invalid(why string) *policywasm.Failure {
 // Is reports whether b is made by OPA: a bundle, or a module that exports
 // opa_eval. It says nothing about whether it is acceptable.
 func Is(b []byte) bool {
-	return bytes.HasPrefix(b, gzipMagic) || bytes.HasPrefix(b, wasmMagic) && bytes.Contains(b, []byte("\x08opa_eval\x00"))
+	return bytes.HasPrefix(b, gzipMagic) || scan.ExportsFunc(b, "opa_eval")
 }
 
-var (
-	gzipMagic = []byte("\x1f\x8b")
-	wasmMagic = []byte("\x00asm")
-)
+var gzipMagic = []byte("\x1f\x8b")
 
 // Pack makes one module of a bundle: its policy.wasm; the section [DataSection],
 // unless data.json is empty; and the section of metadata. The result depends on

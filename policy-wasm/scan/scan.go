@@ -450,5 +450,31 @@ func (m *Module) Exports(name string, kind Kind) bool {
 	return ok && e.kind == kind
 }
 
+// ExportsFunc reports whether b looks like a module that exports a function of
+// that name. It tells kinds of modules apart, and checks nothing else: [Scan]
+// does.
+func ExportsFunc(b []byte, name string) bool {
+	r := &reader{b: b, end: len(b)}
+	for r.bytes(8); r.left() > 0; {
+		id, size := r.byte(), r.u32()
+		if !r.ok() || size < 0 || size > r.left() {
+			return false
+		}
+		if id != secExport {
+			r.pos += size
+			continue
+		}
+		r.end = r.pos + size
+		for range r.count("exports", size) {
+			got, kind := r.name(), Kind(r.byte())
+			if r.u32(); r.ok() && kind == KindFunc && got == name {
+				return true
+			}
+		}
+		return false
+	}
+	return false
+}
+
 // Starts reports whether the module has a start function.
 func (m *Module) Starts() bool { return m.start >= 0 }

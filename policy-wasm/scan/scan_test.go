@@ -144,3 +144,21 @@ func FuzzNoNewValidity(f *testing.F) {
 		}
 	})
 }
+
+func TestExportsFunc(t *testing.T) {
+	good := corpus.Guest{Data: [][]byte{corpus.Cat(0, corpus.Const(corpus.I32, 4096), 0x0b, corpus.Sized([]byte("\x08opa_eval\x00")))}}.Module()
+	if !scan.ExportsFunc(good, "tmcp_allocate") {
+		t.Error("an export is not seen")
+	}
+	for _, name := range []string{"opa_eval", "memory", ""} { // data, a memory, nothing
+		if scan.ExportsFunc(good, name) {
+			t.Errorf("%q is seen", name)
+		}
+	}
+	for n := range good { // no panic, wherever it ends
+		scan.ExportsFunc(good[:n], "none")
+	}
+	for _, c := range corpus.Cases() {
+		scan.ExportsFunc(c.Module(), "none")
+	}
+}

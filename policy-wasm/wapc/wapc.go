@@ -9,7 +9,6 @@
 package wapc
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -44,9 +43,7 @@ func attach(module []byte, meta *policywasm.Metadata) []byte {
 
 // Is reports whether b is a module that exports __guest_call. It says nothing
 // about whether it is acceptable.
-func Is(b []byte) bool {
-	return bytes.HasPrefix(b, []byte("\x00asm")) && bytes.Contains(b, []byte("\x0c"+guestCall+"\x00"))
-}
+func Is(b []byte) bool { return scan.ExportsFunc(b, guestCall) }
 
 const guestCall = "__guest_call"
 
