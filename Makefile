@@ -7,7 +7,7 @@ FUZZTIME ?= 10s
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@latest
 
-.PHONY: demo build test short race lint vuln bench fuzz interop oracle generate clean
+.PHONY: demo build test short race lint vuln bench fuzz interop oracle policies generate clean
 
 demo: ## the main job: a sealed call, and attacks on it and on attestation
 	$(GO) run ./cmd/tmcp demo
@@ -48,6 +48,9 @@ interop: ## only what talks to implementations of others
 
 oracle: ## our verdicts on quotes against oasis-core's: a module of its own, with hundreds of dependencies
 	cd internal/oracle && $(GO) test -mod=mod ./...
+
+policies: ## one policy as a module, in native Rego, in CEL and in Go: a module of its own, with dozens of dependencies
+	cd gateway/policy/runtime/compare && $(GO) test -v -run Same\|Resident -bench . -cpu 1,2 .
 
 generate: ## ledger, vectors, tables: everything that is derived
 	$(GO) generate ./...
