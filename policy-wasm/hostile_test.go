@@ -107,6 +107,34 @@ func TestHostile(t *testing.T) {
 	}
 }
 
+// What is evaluated ends with the time that it was given. The best of five tries
+// counts: other programs may have had the processor.
+func TestHostileDeadline(t *testing.T) {
+	const limit, grace = 100 * time.Millisecond, 50 * time.Millisecond
+	in := input(t, `{"debug":false}`)
+	for _, k := range corpus.Cases() {
+		if k.Load {
+			continue
+		}
+		p := load(t, k.Module(), caps(policywasm.Auto))
+		best := time.Hour
+		for range 5 {
+			started := time.Now()
+			r := p.Evaluate(t.Context(), policywasm.Call{Entry: policywasm.Appraise, Input: in, Fuel: policywasm.FuelFor(limit)})
+			best = min(best, time.Since(started))
+			if r.Failure == nil || r.Pages > 1024 {
+				t.Errorf("%s: %+v", k.Name, r)
+			}
+			if best <= limit+grace {
+				break
+			}
+		}
+		if best > limit+grace {
+			t.Errorf("%s: took %v, of %v", k.Name, best, limit)
+		}
+	}
+}
+
 // Rounds of hostile modules, with good ones between them and beside them, leave
 // no memory and no goroutine behind, and change no decision. TMCP_ROUNDS says how
 // many.

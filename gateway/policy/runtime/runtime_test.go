@@ -328,6 +328,46 @@ func TestMemory(t *testing.T) {
 	}
 }
 
+// Hostile modules get no further in memory that is mapped and in instances that
+// are kept: each is refused for its own reason, twice, with good ones beside it.
+func TestHostile(t *testing.T) {
+	m := runtime.NewMemory(1 << 30)
+	defer m.Close()
+	l := &runtime.Loader{Memory: m}
+	caps := policywasm.Defaults()
+	caps.Pool, caps.Concurrent = 2, 2
+	good := load(t, l, corpus.Debug().Module(), true, caps)
+	in := input(t, `{"debug":false}`)
+	for _, c := range corpus.Cases() {
+		module := c.Module()
+		if len(module) > 64<<10 {
+			continue
+		}
+		p, err := l.Load(t.Context(), module, true, caps)
+		if c.Load {
+			if err == nil {
+				t.Errorf("%s: loaded", c.Name)
+			} else if f := failure(t, err); f.Reason != c.Want {
+				t.Errorf("%s: %v; %s is due", c.Name, f, c.Want)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", c.Name, err)
+			continue
+		}
+		for range 2 {
+			if r := appraise(p, in); r.Failure == nil || r.Failure.Reason != c.Want {
+				t.Errorf("%s: %v; %s is due", c.Name, r.Failure, c.Want)
+			}
+			if r := appraise(good, in); r.Decision != policywasm.Allow {
+				t.Errorf("beside %s: %v", c.Name, r.Failure)
+			}
+		}
+		p.Close(t.Context())
+	}
+}
+
 // A policy answers the same in memory that was used by others, at one time.
 func TestMemoryShared(t *testing.T) {
 	l := &runtime.Loader{Memory: runtime.NewMemory(0)}
