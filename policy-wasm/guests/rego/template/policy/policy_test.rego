@@ -1,4 +1,4 @@
-# Tests that "opa test policy sdk" runs, and tmcp policy test with the others.
+# Tests that "opa test policy sdk" runs, and tmcp policy test before the others.
 # They see a rule by itself; tests/*.json see the policy as hosts do.
 package tmcp_test
 
