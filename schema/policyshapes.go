@@ -16,7 +16,7 @@ var (
 	policyInteger = ranged(-maxSafe, maxSafe)
 	policyTexts   = list(0, maxCBOR, text)
 	policyStatus  = texts("UpToDate", "SWHardeningNeeded", "ConfigurationNeeded", "ConfigurationAndSWHardeningNeeded", "OutOfDate",
-		"OutOfDateConfigurationNeeded", "Revoked", "Unrecognized")
+		"OutOfDateConfigurationNeeded", "Revoked", "Unrecognized", "")
 
 	policyMetadata = table([]field{
 		{key: 1, required: true, s: unsigned},

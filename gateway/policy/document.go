@@ -144,14 +144,22 @@ func tcb(t *evidence.TCB) *document.TCB {
 	if t == nil {
 		return nil
 	}
-	o := &document.TCB{Status: string(t.Status), Date: seconds(t.Date), OutOfDateSince: seconds(t.OutOfDateSince), Advisories: list(t.Advisories), Parts: []document.Part{}}
+	o := &document.TCB{Status: status(t.Status), Date: seconds(t.Date), OutOfDateSince: seconds(t.OutOfDateSince), Advisories: list(t.Advisories), Parts: []document.Part{}}
 	if n := int64(min(t.EvaluationNumber, 1<<53-1)); n > 0 {
 		o.Evaluation = &n
 	}
 	for _, p := range t.Parts {
-		o.Parts = append(o.Parts, document.Part{Name: p.Name, Status: string(p.Status), Date: seconds(p.Date), Behind: p.Behind, Advisories: list(p.Advisories)})
+		o.Parts = append(o.Parts, document.Part{Name: p.Name, Status: status(p.Status), Date: seconds(p.Date), Behind: p.Behind, Advisories: list(p.Advisories)})
 	}
 	return o
+}
+
+// status is one that policies know, or empty where none is told.
+func status(s evidence.TCBStatus) string {
+	if s != "" && s.Rank() > evidence.Unrecognized.Rank() {
+		s = evidence.Unrecognized
+	}
+	return string(s)
 }
 
 // claims are values as the data model of documents has them. Integers beyond it
