@@ -114,6 +114,11 @@ func noNewValidity(t testing.TB, b []byte) {
 func seeds(f *testing.F) {
 	f.Add(corpus.Guest{}.Module())
 	f.Add(corpus.Debug().Module())
+	// Numbers that become canonical, beside memory that grows, and an import.
+	f.Add(corpus.Guest{More: [][]byte{corpus.Locals([][]byte{corpus.Group(1, corpus.F32)},
+		corpus.Const(corpus.I32, 0), 0x40, 0, 0x1a, 0x20, 0, 0x91, 0xbb, 0x9f, 0xb6, 0x21, 0)}}.Module())
+	f.Add(corpus.Guest{Types: [][]byte{corpus.Type(nil, []byte{corpus.I32})}, Imports: [][]byte{
+		corpus.Cat(corpus.Sized([]byte("wasi_snapshot_preview1")), corpus.Sized([]byte("sched_yield")), 0, 4)}}.Module())
 	for _, c := range corpus.Cases() {
 		if b := c.Module(); len(b) < 4096 {
 			f.Add(b)
