@@ -178,7 +178,7 @@ func (o *Options) load(ctx context.Context, name string, cfg *Config, out *Loade
 	if dist.IsRef(name) {
 		from.Registry.Credentials, _ = dist.DockerCredentials() // without, it is asked for none
 	} else {
-		b, err := evidencefile.Read(name, o.Stdin)
+		b, err := dist.ReadFile(name, o.Stdin, signed.DefaultLimits().Bundle)
 		if err != nil {
 			return err
 		}
@@ -186,6 +186,9 @@ func (o *Options) load(ctx context.Context, name string, cfg *Config, out *Loade
 			return o.rules(b, out)
 		}
 		if rego.Is(b) && !bytes.HasPrefix(b, magic) { // a bundle of OPA's
+			if o.trust.Pinned() {
+				return errors.New("a bundle of OPA's can't be signed as it is, and signers are named: make a module of it with tmcp policy build, and sign that")
+			}
 			return o.add(ctx, cfg, b, nil, false)
 		}
 		from.Stdin = bytes.NewReader(b) // it can't be read twice

@@ -3,7 +3,12 @@ package policy_test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
 	"os"
 	"path/filepath"
 	"slices"
@@ -98,6 +103,9 @@ func TestLoadRefuses(t *testing.T) {
 		"settings of two":   {policy.Options{Names: []string{good, "strict"}, Settings: []string{rules}}, "there are 2 modules"},
 		"settings twice":    {policy.Options{Names: []string{good}, Settings: []string{rules, rules}}, "has some already"},
 		"settings no JSON":  {policy.Options{Names: []string{good}, Settings: []string{key}}, "settings of policy"},
+		"rules unsigned":    {policy.Options{Names: []string{rules}, Signers: []string{signer(t)}}, "rules can't be signed"},
+		"OPA unsigned":      {policy.Options{Names: []string{file(t, "b.tar.gz", []byte("\x1f\x8b\x08\x00"))}, Signers: []string{signer(t)}}, "can't be signed as it is"},
+		"unsigned":          {policy.Options{Names: []string{good}, Signers: []string{signer(t)}}, "signature"},
 		"no key":            {policy.Options{Names: []string{good}, Signers: []string{key}}, "key.pem"},
 		"a registry":        {policy.Options{Names: []string{"oci://127.0.0.1:1/x:tag"}}, "oci://127.0.0.1:1/x:tag"},
 	} {
@@ -328,4 +336,11 @@ func TestLoadRego(t *testing.T) {
 	if n != 2 {
 		t.Errorf("%d of two policies deny for debug: %+v", n, j.Checks.Failed())
 	}
+}
+
+// signer is a file with a public key.
+func signer(t *testing.T) string {
+	t.Helper()
+	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	return file(t, "signer.pem", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: must(x509.MarshalPKIXPublicKey(key.Public()))}))
 }
