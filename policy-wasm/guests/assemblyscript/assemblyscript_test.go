@@ -33,6 +33,7 @@ func TestPolicies(t *testing.T) {
 	for name, project := range map[string]func() (fs.FS, error){
 		"starter": func() (fs.FS, error) { return guests.Files("assemblyscript") },
 		"grace":   func() (fs.FS, error) { return guests.Example("assemblyscript", "grace") },
+		"probe":   func() (fs.FS, error) { return guests.Files("assemblyscript") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			files, err := project()
@@ -42,6 +43,15 @@ func TestPolicies(t *testing.T) {
 			dir := t.TempDir()
 			if err := os.CopyFS(dir, files); err != nil {
 				t.Fatal(err)
+			}
+			if name == "probe" {
+				source, err := os.ReadFile(filepath.Join("testdata", "probe.ts"))
+				if err == nil {
+					err = os.WriteFile(filepath.Join(dir, "policy.ts"), source, 0o644)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
 			}
 			args := append(asc[1:len(asc):len(asc)], recipe.Steps[0].Args[1:]...)
 			cmd := exec.CommandContext(t.Context(), asc[0], args...)
