@@ -13,12 +13,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
 	"cel.dev/cel-go/cel"
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/trustedmcp/tmcp/gateway/policy/build"
 	"github.com/trustedmcp/tmcp/gateway/policy/runtime"
@@ -421,6 +423,22 @@ func resident(tb testing.TB) int {
 	return 0
 }
 
+// A gate lets instances get their memory only when all of them want it, so that
+// there are as many at one time.
+type gate struct {
+	sync.WaitGroup
+	shut   atomic.Bool
+	memory *runtime.Memory
+}
+
+func (g *gate) Allocate(size, most uint64) experimental.LinearMemory {
+	if g.shut.Load() {
+		g.Done()
+		g.Wait()
+	}
+	return g.memory.Allocate(size, most)
+}
+
 // What 256 policies take, and 256 instances of one of them that have answered.
 func TestResident(t *testing.T) {
 	for _, lang := range []string{"assemblyscript", "c", "rust"} {
@@ -449,21 +467,26 @@ func TestResident(t *testing.T) {
 			if policies >= 256<<20 {
 				t.Errorf("256 policies take %d bytes", policies)
 			}
-			before = resident(t)
-			gate := make(chan struct{})
-			var ready, done sync.WaitGroup
-			for range n { // all at one time, so that each has an instance
-				ready.Add(1)
-				done.Go(func() {
-					ready.Done()
-					<-gate
-					ask(all[0], in, 0)
-				})
+			gate := &gate{memory: runtime.NewMemory(0)} // of which none was used before
+			caps.Memory = gate
+			p, err := policywasm.Load(context.Background(), m, caps)
+			if err != nil {
+				t.Fatal(err)
 			}
-			ready.Wait()
-			close(gate)
+			defer p.Close(context.Background())
+			before = resident(t)
+			gate.Add(n)
+			gate.shut.Store(true)
+			var done sync.WaitGroup
+			for range n {
+				done.Go(func() { ask(p, in, 0) })
+			}
 			done.Wait()
-			t.Logf("instances of one policy, after %d evaluations at one time: %.1f MiB more", n, float64(resident(t)-before)/(1<<20))
+			each := (resident(t) - before) / n
+			t.Logf("%d instances of one policy that have answered: %d KiB each", n, each>>10)
+			if each > 200<<10 {
+				t.Errorf("an instance takes %d bytes", each)
+			}
 			goruntime.KeepAlive(all)
 		})
 	}

@@ -7,6 +7,7 @@ replace github.com/trustedmcp/tmcp => ../../../..
 require (
 	cel.dev/cel-go v0.33.2
 	github.com/open-policy-agent/opa v1.22.0
+	github.com/tetratelabs/wazero v1.12.0
 	github.com/trustedmcp/tmcp v0.0.0
 )
 
@@ -30,7 +31,6 @@ require (
 	github.com/rogpeppe/go-internal v1.16.0 // indirect
 	github.com/segmentio/asm v1.2.1 // indirect
 	github.com/sirupsen/logrus v1.10.2 // indirect
-	github.com/tetratelabs/wazero v1.12.0 // indirect
 	github.com/valyala/fastjson v1.6.10 // indirect
 	github.com/vektah/gqlparser/v2 v2.5.58 // indirect
 	github.com/xeipuuv/gojsonpointer v0.0.0-20190905194746-02993c407bfb // indirect
