@@ -79,96 +79,90 @@ func moduleVectors() []vector {
 	}
 }
 
-// edgeVectors are policies just within the limits.
+// edgeVectors are policies at each limit, and just beyond.
 func edgeVectors() []vector {
 	one := func(body []byte) c.Guest { return c.Guest{More: [][]byte{body}} }
 	times := func(n int, ins ...any) []byte { return bytes.Repeat(c.Cat(ins...), n) }
 	zero := c.Const(c.I32, 0)
 	var out []vector
-	edge := func(name, title string, make func() Request) {
-		out = append(out, vector{name: "edge-" + name, req: "TMCP-20.2-6", title: "at the limit: " + title, make: make})
+	edge := func(name, title, reason string, most int, make func(n int) Request) {
+		twin := "edge-" + name
+		req := map[string]string{policywasm.ReasonLimit: "TMCP-20.2-3", policywasm.ReasonMemory: "TMCP-20.2-4", policywasm.ReasonDepth: "TMCP-20.2-7",
+			policywasm.ReasonOversize: "TMCP-20.6-2", policywasm.ReasonInput: "TMCP-20.5-1"}[reason]
+		out = append(out,
+			vector{name: twin, req: "TMCP-20.2-6", title: "at the limit: " + title, make: func() Request { return make(most) }},
+			vector{name: "beyond-" + name, req: req, title: "one beyond the limit: " + title, twin: twin, reason: reason, make: func() Request { return make(most + 1) }})
 	}
-	guest := func(name, title string, make func() c.Guest) {
-		edge(name, title, func() Request { return single(make().Module()) })
+	guest := func(name, title, reason string, most int, make func(n int) c.Guest) {
+		edge(name, title, reason, most, func(n int) Request { return single(make(n).Module()) })
 	}
-	edge("module", "a module of 8 MiB", func() Request {
+	limit := policywasm.ReasonLimit
+	many := func(n int, item []byte) (items [][]byte) {
+		for range n {
+			items = append(items, item)
+		}
+		return items
+	}
+	edge("module", "a module of 8 MiB", limit, 8<<20, func(n int) Request {
 		b := c.Guest{}.Module()
-		pad := 8<<20 - len(b) - 1 - 4 - 2
-		return single(append(b, c.Custom("x", make([]byte, pad))...))
+		return single(append(b, c.Custom("x", make([]byte, n-len(b)-1-4-2))...))
 	})
-	guest("locals", "500 locals with parameters", func() c.Guest {
-		return c.Guest{Appraise: c.Locals([][]byte{c.Group(498, c.I64)}, allow())}
+	guest("locals", "500 locals with parameters", limit, 500, func(n int) c.Guest {
+		return c.Guest{Appraise: c.Locals([][]byte{c.Group(uint64(n-2), c.I64)}, allow())}
 	})
-	guest("params", "a function of 64 parameters", func() c.Guest {
-		return c.Guest{Types: [][]byte{c.Type(bytes.Repeat([]byte{c.I64}, 64), nil)}}
+	guest("params", "a function of 64 parameters", limit, 64, func(n int) c.Guest {
+		return c.Guest{Types: [][]byte{c.Type(bytes.Repeat([]byte{c.I64}, n), nil)}}
 	})
-	guest("types", "4096 types", func() c.Guest {
-		var g c.Guest
-		for range 4092 {
-			g.Types = append(g.Types, c.Type(nil, nil))
+	guest("types", "4096 types", limit, 4096, func(n int) c.Guest { return c.Guest{Types: many(n-4, c.Type(nil, nil))} })
+	guest("functions", "20,000 functions", limit, 20_000, func(n int) c.Guest { return c.Guest{More: many(n-4, c.Code())} })
+	guest("globals", "10,000 globals", limit, 10_000, func(n int) c.Guest { return c.Guest{Globals: many(n, c.Cat(c.I32, 0, zero, 0x0b))} })
+	guest("exports", "1024 exports", limit, 1024, func(n int) (g c.Guest) {
+		for i := range n - 5 {
+			g.Exports = append(g.Exports, c.Export(fmt.Sprint("e", i), 0, 0))
 		}
 		return g
 	})
-	guest("functions", "20,000 functions", func() c.Guest {
-		var g c.Guest
-		for range 19_996 {
-			g.More = append(g.More, c.Code())
+	guest("name", "an export with a name of 1024 bytes", limit, 1024, func(n int) c.Guest {
+		return c.Guest{Exports: [][]byte{c.Export(strings.Repeat("n", n), 0, 0)}}
+	})
+	guest("table", "a table of 100,000", limit, 100_000, func(n int) c.Guest { return c.Guest{Table: c.Cat(0x70, 0, c.U(uint64(n)))} })
+	guest("elements", "100,000 elements in two segments", limit, 100_000, func(n int) c.Guest {
+		return c.Guest{Table: c.Cat(0x70, 0, c.U(60_000)), Elements: [][]byte{c.Cat(0, zero, 0x0b, c.U(50_000), make([]byte, 50_000)),
+			c.Cat(0, zero, 0x0b, c.U(uint64(n-50_000)), make([]byte, n-50_000))}}
+	})
+	guest("memory", "a memory of 1024 pages", policywasm.ReasonMemory, 1024, func(n int) c.Guest { return c.Guest{Memory: c.Cat(0, c.U(uint64(n)))} })
+	guest("data", "100,000 data segments", limit, 100_000, func(n int) c.Guest { return c.Guest{Data: many(n-1, segment(scratch, []byte{1}))} })
+	guest("body", "a body of 128 KiB", limit, 128<<10, func(n int) c.Guest { return one(c.Code(times(n-2, 0x01))) })
+	guest("nesting", "1024 nested blocks", limit, 1024, func(n int) c.Guest { return one(c.Code(times(n, 0x02, c.Void), times(n, 0x0b))) })
+	guest("loops", "16 loops in each other", limit, 16, func(n int) c.Guest { return one(c.Code(times(n, 0x03, c.Void), times(n, 0x0b))) })
+	guest("targets", "br_table of 4096 targets in all, with their defaults", limit, 4096, func(n int) c.Guest {
+		table := func(n int) []byte {
+			return c.Cat(0x02, c.Void, zero, 0x0e, c.U(uint64(n-1)), make([]byte, n), 0x0b)
 		}
-		return g
+		return one(c.Code(table(2048), table(n-2048)))
 	})
-	guest("globals", "10,000 globals", func() c.Guest {
-		var g c.Guest
-		for range 10_000 {
-			g.Globals = append(g.Globals, c.Cat(c.I32, 0, zero, 0x0b))
-		}
-		return g
+	guest("cost", "a function whose compiling costs 250,000", limit, 250_000, func(n int) c.Guest {
+		const ifs = 3150 // blocks*blocks/40 + nesting*blocks/24; the rest is for its length
+		size := (n - ifs*ifs/40 - ifs/24) * 16
+		code := times(ifs, zero, 0x04, c.Void, 0x0b)
+		return one(c.Code(code, times(size-len(code)-2, 0x01)))
 	})
-	guest("exports", "1024 exports", func() c.Guest {
-		var g c.Guest
-		for i := range 1019 {
-			g.Exports = append(g.Exports, c.Export("e"+strings.Repeat("x", i), 0, 0))
-		}
-		return g
-	})
-	guest("name", "an export with a name of 1024 bytes", func() c.Guest {
-		return c.Guest{Exports: [][]byte{c.Export(strings.Repeat("n", 1024), 0, 0)}}
-	})
-	guest("table", "a table of 100,000, and as many elements", func() c.Guest {
-		return c.Guest{Table: c.Cat(0x70, 0, c.U(100_000)), Elements: [][]byte{c.Cat(0, zero, 0x0b, c.U(100_000), make([]byte, 100_000))}}
-	})
-	guest("memory", "a memory of 1024 pages", func() c.Guest { return c.Guest{Memory: c.Cat(0, c.U(1024))} })
-	guest("data", "100,000 data segments", func() c.Guest {
-		var g c.Guest
-		for range 99_999 {
-			g.Data = append(g.Data, segment(scratch, []byte{1}))
-		}
-		return g
-	})
-	guest("body", "a body of 128 KiB", func() c.Guest { return one(c.Code(times(128<<10-2, 0x01))) })
-	guest("nesting", "1024 nested blocks", func() c.Guest { return one(c.Code(times(1024, 0x02, c.Void), times(1024, 0x0b))) })
-	guest("loops", "16 loops in each other", func() c.Guest { return one(c.Code(times(16, 0x03, c.Void), times(16, 0x0b))) })
-	guest("targets", "br_table of 4096 targets in all", func() c.Guest {
-		return one(c.Code(0x02, c.Void, zero, 0x0e, c.U(2047), make([]byte, 2048), 0x0b, 0x02, c.Void, zero, 0x0e, c.U(2047), make([]byte, 2048), 0x0b))
-	})
-	guest("cost", "a function whose compiling costs nearly 250,000", func() c.Guest { // blocks²/40
-		return one(c.Code(times(3100, zero, 0x04, c.Void, 0x0b)))
-	})
-	guest("depth", "1000 nested calls", func() c.Guest { return chain(999) })
-	guest("frames", "calls of 300 locals, which count twice", func() c.Guest { return frames(499) })
-	edge("metadata", "16 KiB of metadata", func() Request {
+	guest("depth", "1000 nested calls", policywasm.ReasonDepth, 1000, func(n int) c.Guest { return chain(n - 1) })
+	guest("frames", "499 nested calls that count twice, and one that counts once", policywasm.ReasonDepth, 499, frames)
+	edge("metadata", "16 KiB of metadata", limit, 16<<10, func(n int) Request {
 		m := c.Meta()
 		m.Inputs = nil
 		for i := range 125 {
 			m.Inputs = append(m.Inputs, fmt.Sprintf("/%0127d", i))
 		}
-		mustf(len(m.Append(nil)) <= 16<<10, "metadata of %d bytes", len(m.Append(nil)))
+		m.Author = strings.Repeat("a", n-len(m.Append(nil))+len(m.Author)-1) // whose length now has a byte more
+		mustf(len(m.Append(nil)) == n, "metadata of %d bytes", len(m.Append(nil)))
 		return single(c.Guest{Metadata: m}.Module())
 	})
-	edge("result", "a result of 64 KiB", func() Request {
-		g := c.Guest{Memory: c.Cat(0, 3), Answer: c.AllowAnswer + strings.Repeat(" ", 64<<10-len(c.AllowAnswer)), Allocate: c.Code(c.Const(c.I32, 2<<16))}
-		return single(g.Module())
+	edge("result", "a result of 64 KiB", policywasm.ReasonOversize, 64<<10, func(n int) Request {
+		return single(c.Guest{Memory: c.Cat(0, 3), Answer: c.AllowAnswer + strings.Repeat(" ", n-len(c.AllowAnswer)), Allocate: c.Code(c.Const(c.I32, 2<<16))}.Module())
 	})
-	edge("document", "a document of 1 MiB", func() Request { return ask(roomy(), "appraise", large(1<<20)) })
+	edge("document", "a document of 1 MiB", policywasm.ReasonInput, 1<<20, func(n int) Request { return ask(roomy(), "appraise", large(n)) })
 	return out
 }
 
@@ -245,11 +239,6 @@ func capVectors() []vector {
 			r.Granted = 100_000
 			return r
 		}},
-		{name: "document-large", req: "TMCP-20.5-1", title: "a document of 1 MiB and a byte", twin: "edge-document", reason: policywasm.ReasonInput,
-			make: func() Request { return ask(roomy(), "appraise", large(1<<20+1)) }},
-		{name: "depth-1001", req: "TMCP-20.2-7", title: "1001 nested calls", twin: "edge-depth", reason: policywasm.ReasonDepth, make: func() Request { return single(chain(1000).Module()) }},
-		{name: "frames-500", req: "TMCP-20.2-7", title: "500 nested calls that count twice, and one that counts once", twin: "edge-frames", reason: policywasm.ReasonDepth,
-			make: func() Request { return single(frames(500).Module()) }},
 	}
 }
 

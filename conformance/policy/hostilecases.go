@@ -62,7 +62,7 @@ var twins = map[string]string{
 	"module-large": "edge-module", "locals-4g": "edge-locals", "locals-sum": "edge-locals", "locals-1m": "edge-locals", "params-many": "edge-params",
 	"functions-many": "edge-functions", "globals-many": "edge-globals", "body-long": "edge-body", "nesting-deep": "edge-nesting", "nesting": "edge-nesting",
 	"br-table": "edge-targets", "br-tables": "edge-targets", "loops": "edge-cost", "loops-nested": "edge-loops", "loops-deep": "edge-loops",
-	"ifs": "edge-cost", "ifs-fewer": "edge-cost", "ifs-many": "edge-cost", "exports-many": "edge-exports", "table-10m": "edge-table", "elements-many": "edge-table",
+	"ifs": "edge-cost", "ifs-fewer": "edge-cost", "ifs-many": "edge-cost", "exports-many": "edge-exports", "table-10m": "edge-table", "elements-many": "edge-elements",
 	"name-long": "edge-name", "metadata-large": "edge-metadata", "memory-4g": "edge-memory", "memory-65m": "edge-memory",
 	"recursion": "edge-depth", "recursion-frames": "edge-frames", "recursion-operands": "edge-frames", "recursion-indirect": "edge-depth",
 	"output-oversize": "edge-result", "output-4g": "edge-result", "allocate-zero": good,

@@ -199,11 +199,13 @@ func (m *Module) instructions(r *reader, b *body, c *counts) {
 				st.height = st.base
 			}
 		case opBrTable:
-			n := r.count("targets", m.limits.Targets-min(c.targets, m.limits.Targets))
+			n := r.count("targets", m.limits.Targets-c.targets)
+			if c.targets += n + 1; r.ok() && c.targets > m.limits.Targets {
+				r.fail(Limit, "%d targets with their defaults; at most %d are allowed", c.targets, m.limits.Targets)
+			}
 			for i := 0; i <= n && r.ok(); i++ { // and the default
 				r.index("label", len(frames)+1)
 			}
-			c.targets += n + 1
 			st.height = st.base
 		case opReturn:
 			b.mark(r, at, siteReturn, len(frames))

@@ -91,8 +91,30 @@ func Mutants(decisions, failures []string) []Mutant {
 			}
 		}
 	}
+	var bounds []Mutant
+	for name, limit := range map[string]func(*policywasm.Caps) *int{
+		"module":    func(c *policywasm.Caps) *int { return &c.Scan.Module },
+		"locals":    func(c *policywasm.Caps) *int { return &c.Scan.Locals },
+		"params":    func(c *policywasm.Caps) *int { return &c.Scan.Params },
+		"types":     func(c *policywasm.Caps) *int { return &c.Scan.Types },
+		"functions": func(c *policywasm.Caps) *int { return &c.Scan.Functions },
+		"globals":   func(c *policywasm.Caps) *int { return &c.Scan.Globals },
+		"exports":   func(c *policywasm.Caps) *int { return &c.Scan.Exports },
+		"elements":  func(c *policywasm.Caps) *int { return &c.Scan.Elements },
+		"data":      func(c *policywasm.Caps) *int { return &c.Scan.Data },
+		"body":      func(c *policywasm.Caps) *int { return &c.Scan.Body },
+		"nesting":   func(c *policywasm.Caps) *int { return &c.Scan.Nesting },
+		"loops":     func(c *policywasm.Caps) *int { return &c.Scan.Loops },
+		"targets":   func(c *policywasm.Caps) *int { return &c.Scan.Targets },
+		"cost":      func(c *policywasm.Caps) *int { return &c.Scan.Cost },
+		"result":    func(c *policywasm.Caps) *int { return &c.Output },
+	} {
+		bounds = append(bounds,
+			Mutant{Flaw: &Flaw{Name: "takes one more than there may be: " + name, Caps: func(c *policywasm.Caps) { *limit(c)++ }}, Kills: ids("beyond-" + name)},
+			Mutant{Flaw: &Flaw{Name: "takes one less than there may be: " + name, Caps: func(c *policywasm.Caps) { *limit(c)-- }}, Kills: ids("edge-" + name)})
+	}
 	composed := ids("compose-overrides-failure", "compose-first-failure")
-	return []Mutant{
+	return append(bounds, []Mutant{
 		{Flaw: &Flaw{Name: "denies everything", Result: func(r *policy.Result) { *r = policy.Result{Decision: "deny", Failure: policywasm.ReasonEngine} },
 			Answer: func(_ *policy.Request, a *policy.Answer) bool { a.Digest = ""; return true }}, Kills: decisions, Whole: true},
 		{Flaw: &Flaw{Name: "takes failures for allowances", Result: failed(func(r *policy.Result) { r.Decision = "allow" })}, Kills: failures, Whole: true},
@@ -128,7 +150,7 @@ func Mutants(decisions, failures []string) []Mutant {
 		{Flaw: &Flaw{Name: "has no cap on fuel", Caps: func(c *policywasm.Caps) { c.Fuel += 1_000_000 }}, Kills: ids("fuel-nothing-short", "fuel-loop-short", "wish-fuel-cap")},
 		{Flaw: &Flaw{Name: "has no cap on memory", Caps: func(c *policywasm.Caps) { c.Scan.Pages = 4096 }}, Kills: ids("wish-pages-cap", "memory-cap", "hostile-memory-65m")},
 		{Flaw: &Flaw{Name: "grants half the memory", Caps: func(c *policywasm.Caps) { c.Scan.Pages /= 2 }}, Kills: ids("edge-memory", "wish-pages")},
-		{Flaw: &Flaw{Name: "nests twice as deep", Caps: func(c *policywasm.Caps) { c.Scan.Depth *= 2 }}, Kills: ids("depth-1001", "frames-500")},
+		{Flaw: &Flaw{Name: "nests twice as deep", Caps: func(c *policywasm.Caps) { c.Scan.Depth *= 2 }}, Kills: ids("beyond-depth", "beyond-frames")},
 		{Flaw: &Flaw{Name: "nests half as deep", Caps: func(c *policywasm.Caps) { c.Scan.Depth /= 2 }}, Kills: ids("edge-depth", "edge-frames")},
 		{Flaw: &Flaw{Name: "knows every obligation", Caps: func(c *policywasm.Caps) { c.Obligations = []string{"reboot", "valid-for", "audit"} }},
 			Kills: ids("hostile-obligation", "result-obligation-unknown", "nothing-kept")},
@@ -168,7 +190,7 @@ func Mutants(decisions, failures []string) []Mutant {
 			}
 			return true
 		}}, Kills: ids("digest-two-first-match", "digest-two-all-allow")},
-	}
+	}...)
 }
 
 // shy abstains where it failed.
