@@ -1,9 +1,11 @@
 package policywasm
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -107,8 +109,29 @@ func (p *Policy) ask(ctx context.Context, g *guest, e Entry, in []byte, r *Resul
 	return p.accept(out, e, r)
 }
 
+// accepted is the output that was accepted last, and what it means. Most policies
+// say the same most of the time, and to read it takes a quarter of an evaluation.
+type accepted struct {
+	out    []byte
+	entry  Entry
+	result Result
+}
+
+// answer puts a copy of the decision into r, which is the caller's to change.
+func (a *accepted) answer(r *Result) {
+	r.Decision, r.Reasons, r.Vector = a.result.Decision, slices.Clone(a.result.Reasons), maps.Clone(a.result.Vector)
+	r.Obligations = slices.Clone(a.result.Obligations)
+	for i := range r.Obligations {
+		r.Obligations[i].Value = r.Obligations[i].Value.Clone()
+	}
+}
+
 // accept decodes the policy's output into r, and checks that it can be meant.
 func (p *Policy) accept(out []byte, e Entry, r *Result) *Failure {
+	if a := p.last.Load(); a != nil && a.entry == e && bytes.Equal(a.out, out) {
+		a.answer(r)
+		return nil
+	}
 	got, err := DecodeResult(out, p.meta.Encoding, e)
 	if err != nil {
 		return fail(ReasonOutput, "result: "+err.Error())
@@ -121,7 +144,9 @@ func (p *Policy) accept(out []byte, e Entry, r *Result) *Failure {
 			return fail(ReasonObligation, "obligation "+o.ID+" is not known to the host")
 		}
 	}
-	r.Decision, r.Reasons, r.Vector, r.Obligations = got.Decision, got.Reasons, got.Vector, got.Obligations
+	a := &accepted{out: out, entry: e, result: *got}
+	p.last.Store(a)
+	a.answer(r)
 	return nil
 }
 

@@ -29,6 +29,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/tetratelabs/wazero"
@@ -126,6 +127,7 @@ type Policy struct {
 	compiled wazero.CompiledModule
 	places   chan struct{}
 	pool     chan *guest
+	last     atomic.Pointer[accepted]
 	starts   uint64 // fuel
 }
 

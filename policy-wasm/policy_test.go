@@ -125,6 +125,26 @@ func TestInitialisation(t *testing.T) {
 	}
 }
 
+// What a caller does to a result is not seen by the next one, who gets the same;
+// and what one entry may answer is not taken from the other.
+func TestResultsAreTheCallers(t *testing.T) {
+	c := caps(policywasm.Interpreter)
+	c.Obligations = []string{"max-session"}
+	whole := strings.Replace(corpus.AllowAnswer, `"obligations":[]`, `"obligations":[{"id":"max-session","value":3600}]`, 1)
+	p := load(t, corpus.Guest{Answer: whole}.Module(), c)
+	for range 3 {
+		r := appraise(p, input(t, `{}`))
+		if r.Vector["hardware"] != 2 || r.Reasons[0].Code != "ok" || string(r.Obligations[0].Value) != "3600" || len(r.Obligations) != 1 {
+			t.Fatalf("%+v", r)
+		}
+		r.Vector["hardware"], r.Reasons[0].Code, r.Obligations[0].Value[0], r.Obligations[0].ID = 97, "changed", '9', "other"
+	}
+	authorize := policywasm.Call{Entry: policywasm.Authorize, Input: input(t, `{}`)}
+	if r := p.Evaluate(t.Context(), authorize); r.Failure == nil || r.Failure.Reason != policywasm.ReasonOutput {
+		t.Errorf("a vector of authorize: %+v", r)
+	}
+}
+
 func TestTime(t *testing.T) {
 	p := load(t, corpus.Guest{Appraise: corpus.Code(corpus.Loop(), corpus.Const(corpus.I64, 0))}.Module(), caps(policywasm.Auto))
 	ctx, cancel := context.WithCancel(context.Background())
@@ -472,6 +492,24 @@ func BenchmarkEvaluate(b *testing.B) {
 			for b.Loop() {
 				if r := appraise(p, in); r.Decision != policywasm.Allow {
 					b.Fatal(r.Failure)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkDecodeResult(b *testing.B) {
+	in := input(b, corpus.AllowAnswer)
+	for _, enc := range []policywasm.Encoding{policywasm.JSON, policywasm.CBOR} {
+		b.Run(string(enc), func(b *testing.B) {
+			out, err := in.Bytes(enc)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := policywasm.DecodeResult(out, enc, policywasm.Appraise); err != nil {
+					b.Fatal(err)
 				}
 			}
 		})
