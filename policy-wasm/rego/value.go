@@ -29,9 +29,10 @@ const (
 // Rego's order.
 type value struct {
 	kind  kind
-	yes   bool    // of a boolean
-	text  string  // of a string; of a number, as it is spelled
-	items []value // of an array or a set; keys and values of an object, in turns
+	yes   bool       // of a boolean
+	text  string     // of a string; of a number, as it is spelled
+	items []value    // of an array or a set; keys and values of an object, in turns
+	exact *big.Float // of a number that was read and is no integer of 64 bits: sorting must not read it again and again
 }
 
 const (
@@ -172,7 +173,11 @@ func (p *parser) number() value {
 	}
 	p.at = end
 	p.take("")
-	return value{kind: number, text: s}
+	v := value{kind: number, text: s}
+	if _, ok := v.int(); !ok {
+		v.exact = v.float()
+	}
+	return v
 }
 
 // sort puts a set or an object into Rego's order.
@@ -195,15 +200,12 @@ func compare(a, b value) int {
 	case boolean:
 		return cmp.Compare(len(strconv.FormatBool(b.yes)), len(strconv.FormatBool(a.yes))) // false first
 	case number:
-		m, ok := a.int()
-		n, too := b.int()
-		if ok && too {
-			return cmp.Compare(m, n)
-		}
-		f, err := strconv.ParseFloat(a.text, 64)
-		g, err2 := strconv.ParseFloat(b.text, 64)
-		if err == nil && err2 == nil && f != g { // rounding keeps the order
-			return cmp.Compare(f, g)
+		if a.exact == nil && b.exact == nil {
+			m, ok := a.int()
+			n, too := b.int()
+			if ok && too {
+				return cmp.Compare(m, n)
+			}
 		}
 		return a.float().Cmp(b.float())
 	case str:
@@ -227,6 +229,9 @@ func (v value) every(from int) (out []value) {
 
 // float is a number; one whose exponent is absurd is zero.
 func (v value) float() *big.Float {
+	if v.exact != nil {
+		return v.exact
+	}
 	if _, e, ok := strings.Cut(strings.ToLower(v.text), "e"); ok {
 		if n, err := strconv.Atoi(e); err != nil || n > 1000 || n < -1000 {
 			return new(big.Float)
