@@ -162,11 +162,7 @@ func load(ctx context.Context, module []byte, caps Caps, foreign Foreign) (*Poli
 // Compile does what [Load] does up to where the module would first run: what was
 // compiled is in caps.Cache then. Errors are of type [*Failure].
 func Compile(ctx context.Context, module []byte, caps Caps) error {
-	return compileOnly(ctx, module, caps, nil)
-}
-
-func compileOnly(ctx context.Context, module []byte, caps Caps, foreign Foreign) error {
-	p, f := compiled(ctx, module, caps, foreign)
+	p, f := compiled(ctx, module, caps, nil)
 	p.Close(ctx)
 	if f != nil {
 		return f
