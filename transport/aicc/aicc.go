@@ -13,6 +13,7 @@ import (
 
 	"github.com/trustedmcp/tmcp/protocol"
 	wire "github.com/trustedmcp/tmcp/protocol/aicc"
+	"github.com/trustedmcp/tmcp/transport"
 )
 
 // An EventKind names what one end did.
@@ -49,8 +50,8 @@ type ServerConfig struct {
 	// BodyWait is how long the body of a request may take to arrive, default 1
 	// minute.
 	BodyWait time.Duration
-	// Decrypts is how many RSA decryptions run at once, default half of the
-	// processors; Waiting is how many more wait for one, default 256. Beyond those
+	// Decrypts is how many RSA decryptions run at once, default all
+	// processors but one; Waiting is how many more wait for one, default 256. Beyond those
 	// a request is answered with HTTP status 503.
 	Decrypts, Waiting int
 	// ReplayWindow is how many sealed requests are remembered at least, so that one
@@ -95,6 +96,8 @@ type ClientConfig struct {
 	// the way can set them, such as WWW-Authenticate. Default: those that MCP needs.
 	PassFields []string
 	Limits     wire.Limits
+	// Authorize, if set, is asked before each message is sent.
+	Authorize transport.Authorizer
 	// Observe, if set, is told what happened. It must be safe for concurrent use,
 	// and quick.
 	Observe func(Event)
