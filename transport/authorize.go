@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"strings"
 
@@ -40,6 +42,8 @@ type Call struct {
 	Kind     CallKind
 	Method   string         // of requests and notifications
 	Params   jsontext.Value // of those; nil when absent
+
+	unclear error // why servers may read something else than this in the message; nil: nothing is known
 }
 
 // A Party is the other side of a call. One that proved nothing has a role only.
@@ -70,6 +74,54 @@ func (c *Call) describe(m *jsonrpc.Message) {
 	default:
 		c.Kind = CallResponse
 	}
+	c.unclear = unclear(m)
+}
+
+// judge asks about what can be judged.
+func (f Authorizer) judge(ctx context.Context, c *Call) error {
+	if c.unclear != nil {
+		return c.unclear
+	}
+	return f(ctx, c)
+}
+
+// unclear says why servers may read something else in a message than what is
+// judged. Many of them, in Go and C#, take "Name" for "name", and of both the last.
+func unclear(m *jsonrpc.Message) error {
+	look := func(v jsontext.Value, names ...string) error {
+		return jsonrpc.Members(v, func(name string, _ jsontext.Value) error {
+			for _, known := range names {
+				if name != known && strings.EqualFold(name, known) {
+					return protocol.Errorf(protocol.PolicyDenied, "the message has a member %.20q, which some servers take for %q", name, known)
+				}
+			}
+			return nil
+		})
+	}
+	if err := look(m.Raw, "jsonrpc", "id", "method", "params", "result", "error"); err != nil || m.Params.Kind() != '{' {
+		return err
+	}
+	return look(m.Params, "name", "uri", "arguments")
+}
+
+// plain says why the other side may read something else in a body than what is
+// judged, by what its fields say of it: it is encoded, or in another charset. It
+// is strict, for servers read these fields in many ways.
+func plain(encodings, types []string) error {
+	if encodings != nil {
+		return fmt.Errorf("the body is encoded (%.40s): send it as it is", strings.Join(encodings, ", "))
+	}
+	for _, t := range types {
+		_, params, err := mime.ParseMediaType(t)
+		charset, told := params["charset"]
+		if told {
+			delete(params, "charset")
+		}
+		if err != nil || len(types) > 1 || len(params) > 0 || told && !strings.EqualFold(charset, "utf-8") {
+			return fmt.Errorf("the body is said to be %.60q: send %s, without a charset or in UTF-8", t, typeJSON)
+		}
+	}
+	return nil
 }
 
 // denied is what is told of a denial.
@@ -115,9 +167,8 @@ func (a *authorizer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		m, err := jsonrpc.Parse(body, jsonrpc.Limits{MaxBytes: a.limits.message(), MaxDepth: a.limits.MaxDepth})
-		if enc := r.Header["Content-Encoding"]; enc != nil && err == nil {
-			// What is judged must be what the server reads.
-			err = &jsonrpc.ParseError{Code: jsonrpc.CodeInvalidRequest, Reason: "encoded", Detail: "the body is encoded (" + strings.Join(enc, ", ") + "): send it as it is"}
+		if why := plain(r.Header["Content-Encoding"], r.Header["Content-Type"]); why != nil && err == nil {
+			err = &jsonrpc.ParseError{Code: jsonrpc.CodeInvalidRequest, Reason: "encoded", Detail: why.Error()}
 		}
 		var bad *jsonrpc.ParseError
 		if errors.As(err, &bad) {
@@ -132,15 +183,15 @@ func (a *authorizer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		in.Body, in.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 		r = in
 	case http.MethodGet:
-		c.Kind = CallStream
+		c.Kind, r = CallStream, bodiless(r)
 	case http.MethodDelete:
-		c.Kind = CallEnd
+		c.Kind, r = CallEnd, bodiless(r)
 	default:
 		w.Header().Set("Allow", "POST, GET, DELETE")
 		http.Error(w, "MCP knows no HTTP method "+r.Method, http.StatusMethodNotAllowed)
 		return
 	}
-	err := a.ask(r.Context(), c)
+	err := a.ask.judge(r.Context(), c)
 	switch {
 	case err == nil:
 		a.next.ServeHTTP(w, r)
@@ -152,6 +203,13 @@ func (a *authorizer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		a.deny(w, "", http.StatusForbidden, denied(err))
 	}
+}
+
+// bodiless is r without a body, which nobody judges.
+func bodiless(r *http.Request) *http.Request {
+	in := r.WithContext(r.Context())
+	in.Body, in.ContentLength, in.TransferEncoding = http.NoBody, 0, nil
+	return in
 }
 
 func (a *authorizer) deny(w http.ResponseWriter, id jsonrpc.ID, status int, e *protocol.Error) {
@@ -180,8 +238,12 @@ func (cfg *ClientConfig) authorize(ctx context.Context, peer *protocol.Peer, car
 			return protocol.Errorf(protocol.PolicyDenied, "the message can't be judged: %v", err)
 		}
 		c.describe(m)
+		fields := unpackFields(content.Meta.Fields)
+		if err := plain(fields["Content-Encoding"], fields["Content-Type"]); err != nil {
+			return protocol.Errorf(protocol.PolicyDenied, "the message can't be judged: %v", err)
+		}
 	}
-	if err := cfg.Authorize(ctx, c); err != nil {
+	if err := cfg.Authorize.judge(ctx, c); err != nil {
 		return denied(err)
 	}
 	return nil

@@ -294,7 +294,7 @@ func (s *stdioServer) authorize(req *protocol.Request, c *Call) *protocol.Error 
 	if req != nil {
 		c.Party, c.Carrier, c.Revision = partyOf(protocol.RoleClient, req.Client), req.Outer.Carrier, req.Revision
 	}
-	if err := s.h.ask(context.Background(), c); err != nil {
+	if err := s.h.ask.judge(context.Background(), c); err != nil {
 		e := denied(err)
 		s.h.see(Event{Kind: EventRefused, Carrier: c.Carrier, Err: e})
 		return e
