@@ -187,12 +187,12 @@ func FuzzClaims(f *testing.F) {
 		if err := h.UnmarshalText([]byte(in["key_object"].(string))); err != nil {
 			f.Fatal(err)
 		}
-		if o, err := splitKeyObject(h); err == nil {
+		if o, err := splitKeyObject(h, forCalls); err == nil {
 			f.Add(o.payload)
 		}
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := decodeClaims(b)
+		c, err := decodeClaims(b, forCalls)
 		if err != nil {
 			return
 		}
@@ -202,7 +202,7 @@ func FuzzClaims(f *testing.F) {
 		if c.identityKey != nil {
 			parseCOSEKey(c.identityKey)
 		}
-		if _, err := decodeClaims(c.encode()); err != nil {
+		if _, err := decodeClaims(c.encode(), forCalls); err != nil {
 			t.Fatalf("written again: %v", err)
 		}
 	})

@@ -36,8 +36,8 @@ type Identity struct {
 // their roots. Ed25519, ECDSA P-256 and P-384, and with a chain RSA of at least
 // 2048 bits are possible.
 func NewIdentity(uri string, key crypto.Signer, chain ...*x509.Certificate) (*Identity, error) {
-	if u, err := url.Parse(uri); err != nil || u.Scheme == "" || (u.Host == "" && u.Opaque == "") {
-		return nil, fail(IdentityMismatch, "identity %.200q is not an absolute URI", uri)
+	if err := checkURI(uri); err != nil {
+		return nil, err
 	}
 	alg, err := algorithmOf(key.Public())
 	if err != nil {
@@ -56,6 +56,13 @@ func NewIdentity(uri string, key crypto.Signer, chain ...*x509.Certificate) (*Id
 		return nil, fail(SignatureInvalid, "identity key: %v", err)
 	}
 	return &Identity{uri: uri, public: key.Public(), alg: alg, signer: signer, key: key, chain: chain}, nil
+}
+
+func checkURI(uri string) error {
+	if u, err := url.Parse(uri); err != nil || u.Scheme == "" || (u.Host == "" && u.Opaque == "") {
+		return fail(IdentityMismatch, "identity %.200q is not an absolute URI", uri)
+	}
+	return nil
 }
 
 // GenerateIdentity makes an identity with a new Ed25519 key.

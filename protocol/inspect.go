@@ -31,11 +31,11 @@ type UnverifiedKeyObject struct {
 // InspectKeyObject takes a key object apart as strictly as [VerifyKeyObject]
 // does, and verifies nothing.
 func InspectKeyObject(object []byte) (*UnverifiedKeyObject, error) {
-	o, err := splitKeyObject(object)
+	o, err := splitKeyObject(object, forCalls)
 	if err != nil {
 		return nil, err
 	}
-	c, err := decodeClaims(o.payload)
+	c, err := decodeClaims(o.payload, forCalls)
 	if err != nil {
 		return nil, err
 	}

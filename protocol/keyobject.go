@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/hpke"
 	"crypto/rand"
@@ -36,6 +37,7 @@ const (
 	claimAttKey   = -70007
 	claimFresh    = -70008 // array [kind, value]: of the evidence, see Freshness
 	claimConfig   = -70009 // bstr 32: configuration digest, see Attestation
+	claimSealing  = -70010 // bstr 32: what a sender of a sealed file signs, see SignSealing
 )
 
 const (
@@ -69,6 +71,7 @@ type hpkeKey struct {
 // claims is the content of a key object. Only code that holds a verified
 // object, or makes one, sees it.
 type claims struct {
+	purpose     *purpose // nil: forCalls
 	identity    string
 	notBefore   time.Time
 	expires     time.Time
@@ -87,11 +90,26 @@ type claims struct {
 	config      []byte     // nil or 32 bytes
 }
 
+// A purpose is what a signed claims-set is for. Its three names keep one that was
+// made for one purpose from being taken for another.
+type purpose struct {
+	typ      string        // COSE typ, in the protected header
+	label    string        // external_aad of the signatures
+	profile  string        // eat_profile
+	digest   int64         // claim with a digest of what the set goes with; 0: none
+	validity time.Duration // exp - nbf at most
+}
+
+// forCalls is that of the key objects of chapter 5.
+var forCalls = &purpose{mediaTypeKeyCOSE, labelKey, KeyProfile, claimSettings, maxValidity}
+
 // A keySigner signs key objects beside the identity: the attested key.
 type keySigner struct {
 	alg    cose.Algorithm
 	signer cose.Signer
 }
+
+func (c *claims) use() *purpose { return cmp.Or(c.purpose, forCalls) }
 
 // encode writes the claims-set, a map in deterministic order.
 func (c *claims) encode() []byte {
@@ -102,7 +120,7 @@ func (c *claims) encode() []byte {
 	add(claimExp, dcbor.AppendInt(nil, c.expires.Unix()))
 	add(claimNbf, dcbor.AppendInt(nil, c.notBefore.Unix()))
 	add(claimIat, dcbor.AppendInt(nil, c.issued.Unix()))
-	add(claimProfile, dcbor.AppendText(nil, KeyProfile))
+	add(claimProfile, dcbor.AppendText(nil, c.use().profile))
 	add(claimRole, dcbor.AppendUint(nil, uint64(c.role)))
 	keys := dcbor.AppendArray(nil, len(c.keys))
 	for _, k := range c.keys {
@@ -112,7 +130,9 @@ func (c *claims) encode() []byte {
 	}
 	add(claimKeys, keys)
 	add(claimTrust, dcbor.AppendText(nil, string(c.profile)))
-	add(claimSettings, dcbor.AppendBytes(nil, c.settings[:]))
+	if claim := c.use().digest; claim != 0 {
+		add(claim, dcbor.AppendBytes(nil, c.settings[:]))
+	}
 	for _, opt := range []struct {
 		key int64
 		val []byte
@@ -142,7 +162,7 @@ func (c *claims) encode() []byte {
 
 // decodeClaims reads a claims-set strictly. Claims it does not know are checked
 // for well-formedness and ignored.
-func decodeClaims(b []byte) (*claims, error) {
+func decodeClaims(b []byte, use *purpose) (*claims, error) {
 	r := dcbor.NewReader(b)
 	whole := dcbor.NewReader(b)
 	// TMCP-5.1-1: A key object MUST be dCBOR throughout, including the byte strings that wrap
@@ -151,16 +171,17 @@ func decodeClaims(b []byte) (*claims, error) {
 	if err := whole.Done(); err != nil {
 		return nil, fail(KeyObjectInvalid, "claims-set: %v", err)
 	}
-	c := &claims{}
+	c := &claims{purpose: use}
 	var profile string
 	var have [11]bool
+	have[8] = use.digest == 0
 	for range r.Map() {
 		if k := r.PeekMajor(); k != 0 && k != 1 {
 			r.Skip()
 			r.Skip()
 			continue
 		}
-		switch r.Int() {
+		switch claim := r.Int(); claim {
 		case claimSub:
 			c.identity, have[0] = r.Text(), true
 		case claimExp:
@@ -184,7 +205,11 @@ func decodeClaims(b []byte) (*claims, error) {
 			have[6] = true
 		case claimTrust:
 			c.profile, have[7] = Profile(r.Text()), true
-		case claimSettings:
+		case claimSettings, claimSealing:
+			if claim != use.digest {
+				r.Skip()
+				break
+			}
 			copy(c.settings[:], r.BytesN(len(c.settings)))
 			have[8] = true
 		case claimToolSet:
@@ -224,8 +249,8 @@ func decodeClaims(b []byte) (*claims, error) {
 		}
 	}
 	// TMCP-5.3-2: A verifier MUST refuse a key object with another `eat_profile`.
-	if profile != KeyProfile {
-		return nil, fail(KeyObjectInvalid, "eat_profile is %.100q, want %q", profile, KeyProfile)
+	if profile != use.profile {
+		return nil, fail(KeyObjectInvalid, "eat_profile is %.100q, want %q", profile, use.profile)
 	}
 	// TMCP-5.3-3: The claim `keys` of a server MUST hold a key for suite 1
 	if c.role == RoleServer && (len(c.keys) == 0 || c.keys[0].suite != SuiteHybrid) {
@@ -272,7 +297,7 @@ func (c *claims) decodeKeys(r *dcbor.Reader) error {
 func (c *claims) sign(id *Identity, attested *keySigner) ([]byte, error) {
 	payload := c.encode()
 	body := dcbor.AppendMap(nil, 1)
-	body = dcbor.AppendText(dcbor.AppendUint(body, hdrTyp), mediaTypeKeyCOSE)
+	body = dcbor.AppendText(dcbor.AppendUint(body, hdrTyp), c.use().typ)
 
 	b := dcbor.AppendTag(nil, tagCOSESign)
 	b = dcbor.AppendArray(b, 4)
@@ -286,7 +311,7 @@ func (c *claims) sign(id *Identity, attested *keySigner) ([]byte, error) {
 	b = dcbor.AppendArray(b, n)
 	add := func(alg cose.Algorithm, kid string, chain []*x509.Certificate, signer cose.Signer) error {
 		prot := signatureHeader(alg, kid, chain)
-		sig, err := signer.Sign(rand.Reader, sigStructure(body, prot, payload))
+		sig, err := signer.Sign(rand.Reader, sigStructure(c.use(), body, prot, payload))
 		if err != nil {
 			return fail(SignatureInvalid, "signing the key object (%s): %v", kid, err)
 		}
@@ -329,13 +354,13 @@ func signatureHeader(alg cose.Algorithm, kid string, chain []*x509.Certificate) 
 
 // sigStructure is what is signed: RFC 9052 section 4.4, context "Signature",
 // with the label as externally supplied data.
-func sigStructure(body, prot, payload []byte) []byte {
+func sigStructure(use *purpose, body, prot, payload []byte) []byte {
 	b := dcbor.AppendArray(nil, 5)
 	b = dcbor.AppendText(b, "Signature")
 	b = dcbor.AppendBytes(b, body)
 	b = dcbor.AppendBytes(b, prot)
 	// TMCP-5.1-4: Signatures MUST be computed with the bytes of L`"key"` as external_aad.
-	b = dcbor.AppendBytes(b, []byte(labelKey))
+	b = dcbor.AppendBytes(b, []byte(use.label))
 	return dcbor.AppendBytes(b, payload)
 }
 
@@ -348,7 +373,7 @@ type signature struct {
 	sig   []byte
 }
 
-func (s *signature) verify(pub crypto.PublicKey, body, payload []byte) error {
+func (s *signature) verify(pub crypto.PublicKey, o *sealedClaims) error {
 	want, err := algorithmOf(pub)
 	if err != nil {
 		return err
@@ -362,7 +387,7 @@ func (s *signature) verify(pub crypto.PublicKey, body, payload []byte) error {
 	if err != nil {
 		return fail(SignatureInvalid, "%s signature: %v", s.kid, err)
 	}
-	if err := v.Verify(sigStructure(body, s.prot, payload), s.sig); err != nil {
+	if err := v.Verify(sigStructure(o.use, o.body, s.prot, o.payload), s.sig); err != nil {
 		return fail(SignatureInvalid, "%s signature: %v", s.kid, err)
 	}
 	return nil
@@ -370,19 +395,20 @@ func (s *signature) verify(pub crypto.PublicKey, body, payload []byte) error {
 
 // sealedClaims is a key object taken apart and not yet verified.
 type sealedClaims struct {
+	use           *purpose
 	body, payload []byte
 	sigs          []signature
 }
 
 // splitKeyObject reads the outer structure strictly: every item deterministic,
 // no header beyond the known ones, one or two signatures in their order.
-func splitKeyObject(b []byte) (*sealedClaims, error) {
+func splitKeyObject(b []byte, use *purpose) (*sealedClaims, error) {
 	// TMCP-5.1-5: A verifier MUST refuse a key object longer than 128 KiB, before it decodes it.
 	if len(b) > maxKeyObject {
 		return nil, fail(KeyObjectInvalid, "%d bytes, the limit is %d", len(b), maxKeyObject)
 	}
 	r := dcbor.NewReader(b)
-	o := &sealedClaims{}
+	o := &sealedClaims{use: use}
 	r.Tag(tagCOSESign)
 	r.ArrayN(4)
 	o.body = r.Bytes()
@@ -417,8 +443,8 @@ func splitKeyObject(b []byte) (*sealedClaims, error) {
 	// `application/vnd.trustedmcp.key+cose`, so that no signature made for another purpose is
 	// taken for this one.
 	h := dcbor.NewReader(o.body)
-	if h.Map() != 1 || h.Uint() != hdrTyp || h.Text() != mediaTypeKeyCOSE || h.Done() != nil {
-		return nil, fail(KeyObjectInvalid, "the protected header is not {typ: %q}", mediaTypeKeyCOSE)
+	if h.Map() != 1 || h.Uint() != hdrTyp || h.Text() != use.typ || h.Done() != nil {
+		return nil, fail(KeyObjectInvalid, "the protected header is not {typ: %q}", use.typ)
 	}
 	return o, nil
 }
