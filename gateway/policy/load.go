@@ -20,7 +20,6 @@ import (
 	"github.com/trustedmcp/tmcp/policy-wasm/policies"
 	"github.com/trustedmcp/tmcp/policy-wasm/rego"
 	"github.com/trustedmcp/tmcp/policy-wasm/signed"
-	"github.com/trustedmcp/tmcp/policy-wasm/wapc"
 	"github.com/trustedmcp/tmcp/protocol"
 	"github.com/trustedmcp/tmcp/transport"
 )
@@ -226,20 +225,7 @@ func (o *Options) rules(b []byte, out *Loaded) (err error) {
 // add loads a module. Those that ship with this program or are signed by whom the
 // operator named are trusted as far as compiling goes.
 func (o *Options) add(ctx context.Context, cfg *Config, module []byte, settings jsontext.Value, trusted bool) error {
-	var p policywasm.Evaluator
-	var err error
-	caps := Caps()
-	if o.Loader.Memory != nil {
-		caps.Memory = o.Loader.Memory
-	}
-	switch { // modules made for other hosts are compiled here: the child does not know them
-	case rego.Is(module):
-		p, err = rego.Load(ctx, module, caps, nil)
-	case wapc.Is(module):
-		p, err = wapc.Load(ctx, module, caps, nil)
-	default:
-		p, err = o.Loader.Load(ctx, module, trusted, Caps())
-	}
+	p, err := o.Loader.Load(ctx, module, trusted, Caps())
 	if err != nil {
 		return err
 	}
@@ -257,9 +243,13 @@ func (o *Options) settings(cfg *Config) error {
 			}
 			name = cfg.Members[0].Evaluator.Metadata().Name
 		}
-		i := slices.IndexFunc(cfg.Members, func(m Member) bool { return m.Evaluator.Metadata().Name == name })
-		if i < 0 {
+		is := func(m Member) bool { return m.Evaluator.Metadata().Name == name }
+		i := slices.IndexFunc(cfg.Members, is)
+		switch {
+		case i < 0:
 			return fmt.Errorf("settings %.200q: no module has the name %q", arg, name)
+		case slices.ContainsFunc(cfg.Members[i+1:], is): // modules name themselves
+			return fmt.Errorf("settings %.200q: 2 modules have the name %q, and either could be meant; put them into a bundle with their settings", arg, name)
 		}
 		if cfg.Members[i].Settings != nil {
 			return fmt.Errorf("settings %.200q: policy %q has some already, perhaps from its bundle", arg, name)

@@ -343,12 +343,19 @@ func compared(c *evidence.Checks, f *appraise.Facts) {
 	for i, d := range f.Devices {
 		r := d.References
 		name := "policy-reference-values" + label(f, fmt.Sprintf("/devices/%d/references", i))
-		if _, told := c.Find(name); r == nil || !r.Known || told {
+		if r == nil || !r.Known {
 			continue
 		}
 		outcome := evidence.Pass
 		if !r.Matched {
 			outcome = evidence.Fail
+		}
+		// A reason of a module may have the same name. It stands for this only where it
+		// says as much.
+		if slices.ContainsFunc(*c, func(k evidence.Check) bool {
+			return k.Name == name && (k.Outcome == outcome || k.Outcome == evidence.Fail)
+		}) {
+			continue
 		}
 		c.Add(name, outcome, r.Detail)
 	}
@@ -418,22 +425,29 @@ func (p *Policy) Authorize() transport.Authorizer {
 	return func(ctx context.Context, c *transport.Call) error {
 		now := p.cfg.Clock()
 		v := p.authorizer.ask(ctx, p.cfg.Wait, func(arguments bool) (*document.Document, error) { return Authorization(c, now, arguments) })
-		// TMCP-20.11-7: A host that knows `audit` MUST write the call, the policy digest and the
-		// decision to its log before the call goes on.
-		audit := v.Decision != policywasm.Allow || slices.ContainsFunc(v.Obligations, func(o policywasm.Obligation) bool { return o.ID == Audit })
-		if audit && p.cfg.Audit != nil {
-			p.cfg.Audit(c, p.digest, v)
-		}
+		var refused error
 		if v.Decision != policywasm.Allow {
-			return p.denial(v)
+			refused = p.denial(v)
 		}
-		for _, o := range v.Obligations {
+		audit := false
+		for _, o := range v.Obligations { // of those that allowed
+			audit = audit || o.ID == Audit
 			if o.ID != Audit || string(o.Value) != "true" || p.cfg.Audit == nil {
-				return &protocol.Error{Reason: protocol.PolicyDenied, Policy: p.digest[:], Codes: []string{policywasm.ReasonObligation},
+				refused = &protocol.Error{Reason: protocol.PolicyDenied, Policy: p.digest[:], Codes: []string{policywasm.ReasonObligation},
 					Detail: fmt.Sprintf("the policy allows this call under the obligation %s, which is not fulfilled here", o.ID)}
 			}
 		}
-		return nil
+		if refused != nil && v.Decision == policywasm.Allow { // the log tells what becomes of the call
+			denied := *v
+			denied.Decision, denied.Why = policywasm.Deny, "deny: an obligation is not fulfilled here; "+v.Why
+			v = &denied
+		}
+		// TMCP-20.11-7: A host that knows `audit` MUST write the call, the policy digest and the
+		// decision to its log before the call goes on.
+		if (audit || refused != nil) && p.cfg.Audit != nil {
+			p.cfg.Audit(c, p.digest, v)
+		}
+		return refused
 	}
 }
 

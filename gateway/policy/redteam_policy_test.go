@@ -1,0 +1,83 @@
+package policy_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/trustedmcp/tmcp/evidence"
+	"github.com/trustedmcp/tmcp/evidence/appraise"
+	"github.com/trustedmcp/tmcp/gateway/policy"
+	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
+	"github.com/trustedmcp/tmcp/policy-wasm/corpus"
+	"github.com/trustedmcp/tmcp/protocol"
+	"github.com/trustedmcp/tmcp/transport"
+)
+
+// No policy can do without a match where there are reference values: not even by
+// a reason that has the name of the check that would fail.
+func TestNotesHideNoMismatch(t *testing.T) {
+	for name, tt := range map[string]struct {
+		labels []string
+		why    policywasm.Reason
+	}{
+		"the same name":         {[]string{""}, policywasm.Reason{Code: "reference-values", Text: "fine"}},
+		"of a device":           {[]string{"cpu", "gpu"}, policywasm.Reason{Code: "reference-values", Claim: "/devices/0/references"}},
+		"a label in a code":     {[]string{"cpu", "gpu"}, policywasm.Reason{Code: "reference-values-cpu"}},
+		"a code in a label":     {[]string{"cpu", "values-cpu"}, policywasm.Reason{Code: "reference", Claim: "/devices/1/references"}},
+		"of one that abstained": {[]string{""}, policywasm.Reason{Code: "reference-values"}},
+	} {
+		good := &canned{meta: entries(), result: policywasm.Result{Decision: policywasm.Allow}}
+		noting := &canned{meta: entries(), result: policywasm.Result{Decision: policywasm.Allow, Reasons: []policywasm.Reason{tt.why}}}
+		if strings.Contains(name, "abstained") {
+			noting.result.Decision = policywasm.Abstain
+		}
+		p := must(policy.New(policy.Config{Members: []policy.Member{{Evaluator: noting}, {Evaluator: good}}}))
+		f := &appraise.Facts{Now: time.Unix(1_795_176_000, 0)}
+		for i, l := range tt.labels {
+			f.Devices = append(f.Devices, appraise.Device{Label: l, Kind: evidence.TDX, Claims: &evidence.Claims{}, References: &appraise.Comparison{Known: true, Matched: i > 0}})
+		}
+		if failed := p.Judge(f).Checks.Failed(); len(failed) != 1 || !strings.HasPrefix(failed[0].Name, "policy-reference-values") {
+			t.Errorf("%s: %v failed", name, failed)
+		}
+	}
+}
+
+// What a module calls itself is no reason to get settings that are meant for
+// another.
+func TestSettingsOfOne(t *testing.T) {
+	meta := corpus.Meta()
+	meta.Name = "tools"
+	stranger := file(t, "stranger.wasm", corpus.Guest{Metadata: meta}.Module())
+	settings := file(t, "s.json", []byte(`{"tools":{}}`))
+	_, err := policy.Load(t.Context(), policy.Options{Names: []string{stranger, "tools"}, Settings: []string{"tools=" + settings}})
+	if err == nil || !strings.Contains(err.Error(), "2 modules have the name") {
+		t.Errorf("two modules of one name: %v", err)
+	}
+}
+
+// The log says what became of a call.
+func TestAuditTellsTheDecision(t *testing.T) {
+	for name, obligations := range map[string][]policywasm.Obligation{
+		"not true":     {{ID: policy.Audit, Value: jsontext.Value("1")}},
+		"and another":  {{ID: policy.Audit, Value: jsontext.Value("true")}, {ID: policy.ValidFor, Value: jsontext.Value("60")}},
+		"another only": {{ID: policy.ValidFor, Value: jsontext.Value("60")}},
+	} {
+		var told []string
+		p := must(policy.New(policy.Config{
+			Members: []policy.Member{{Evaluator: &canned{meta: entries(), result: policywasm.Result{Decision: policywasm.Allow, Obligations: obligations}}}},
+			Audit: func(_ *transport.Call, _ protocol.Digest, v *policywasm.Verdict) {
+				told = append(told, v.Decision.String()+" "+v.Why)
+			},
+		}))
+		if err := p.Authorize()(context.Background(), &transport.Call{Kind: transport.CallRequest, Method: "tools/call"}); err == nil {
+			t.Errorf("%s: allowed", name)
+		}
+		if len(told) != 1 || !strings.HasPrefix(told[0], "deny ") || !strings.Contains(told[0], "not fulfilled") {
+			t.Errorf("%s: the log has %q of a call that was denied", name, told)
+		}
+	}
+}
