@@ -162,7 +162,12 @@ func load(ctx context.Context, module []byte, caps Caps, foreign Foreign) (*Poli
 // Compile does what [Load] does up to where the module would first run: what was
 // compiled is in caps.Cache then. Errors are of type [*Failure].
 func Compile(ctx context.Context, module []byte, caps Caps) error {
-	p, f := compiled(ctx, module, caps, nil)
+	return CompileForeign(ctx, module, caps, nil)
+}
+
+// CompileForeign is [Compile] for modules of another contract; see [LoadForeign].
+func CompileForeign(ctx context.Context, module []byte, caps Caps, foreign Foreign) error {
+	p, f := compiled(ctx, module, caps, foreign)
 	p.Close(ctx)
 	if f != nil {
 		return f

@@ -33,17 +33,34 @@ import (
 // that have no metadata of their own; nil: see [Pack]. Errors are of type
 // [*policywasm.Failure]. The caller closes the policy.
 func Load(ctx context.Context, b []byte, caps policywasm.Caps, meta *policywasm.Metadata) (*policywasm.Policy, error) {
-	module, err := Pack(b, meta)
+	module, a, err := prepare(b, &caps, meta)
 	if err != nil {
 		return nil, err
+	}
+	return policywasm.LoadForeign(ctx, module, caps, a)
+}
+
+// Compile is [policywasm.Compile] for what [Load] takes.
+func Compile(ctx context.Context, b []byte, caps policywasm.Caps, meta *policywasm.Metadata) error {
+	module, a, err := prepare(b, &caps, meta)
+	if err != nil {
+		return err
+	}
+	return policywasm.CompileForeign(ctx, module, caps, a)
+}
+
+func prepare(b []byte, caps *policywasm.Caps, meta *policywasm.Metadata) ([]byte, *adapter, error) {
+	module, err := Pack(b, meta)
+	if err != nil {
+		return nil, nil, err
 	}
 	data, err := dataOf(module)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	caps.Scan.ImportMemory = &scan.ImportedMemory{Module: env, Name: "memory"}
 	caps.Scan.Allow = slices.Concat(caps.Scan.Allow, imports)
-	return policywasm.LoadForeign(ctx, module, caps, &adapter{data: data})
+	return module, &adapter{data: data}, nil
 }
 
 const (

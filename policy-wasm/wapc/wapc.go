@@ -35,6 +35,12 @@ func Load(ctx context.Context, module []byte, caps policywasm.Caps, meta *policy
 	return policywasm.LoadForeign(ctx, module, caps, adapter{})
 }
 
+// Compile is [policywasm.Compile] for what [Load] takes.
+func Compile(ctx context.Context, module []byte, caps policywasm.Caps) error {
+	caps.Scan.Allow = slices.Concat(caps.Scan.Allow, imports)
+	return policywasm.CompileForeign(ctx, module, caps, adapter{})
+}
+
 func attach(module []byte, meta *policywasm.Metadata) []byte {
 	section := append(binary.AppendUvarint(nil, uint64(len(scan.Metadata))), scan.Metadata...)
 	section = append(section, meta.Append(nil)...)

@@ -125,7 +125,7 @@ func compile(ctx context.Context, module []byte, caps policywasm.Caps, dir strin
 		defer cache.Close(ctx)
 		caps.Cache = cache
 	}
-	return policywasm.Compile(workers(ctx), module, caps)
+	return compileModule(workers(ctx), module, caps)
 }
 
 // workers has the engine compile on all processors.

@@ -9,6 +9,8 @@ import (
 	"github.com/tetratelabs/wazero"
 
 	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
+	"github.com/trustedmcp/tmcp/policy-wasm/rego"
+	"github.com/trustedmcp/tmcp/policy-wasm/wapc"
 )
 
 // A Loader loads policies. Its zero value loads them as [policywasm.Load] does.
@@ -44,10 +46,10 @@ func (l *Loader) Load(ctx context.Context, module []byte, trusted bool, caps pol
 				return nil, err
 			}
 		}
-		return policywasm.Load(ctx, module, caps)
+		return loadModule(ctx, module, caps)
 	}
 	if len(module) > caps.Scan.Module {
-		return policywasm.Load(ctx, module, caps) // which refuses it
+		return loadModule(ctx, module, caps) // which refuses it
 	}
 	k := key(module, caps)
 	if dir := l.Cache.lookup(k); dir != "" {
@@ -74,6 +76,27 @@ func (l *Loader) Load(ctx context.Context, module []byte, trusted bool, caps pol
 	return p, nil
 }
 
+// loadModule loads a module by whichever contract it was made for.
+func loadModule(ctx context.Context, module []byte, caps policywasm.Caps) (*policywasm.Policy, error) {
+	switch {
+	case rego.Is(module):
+		return rego.Load(ctx, module, caps, nil)
+	case wapc.Is(module):
+		return wapc.Load(ctx, module, caps, nil)
+	}
+	return policywasm.Load(ctx, module, caps)
+}
+
+func compileModule(ctx context.Context, module []byte, caps policywasm.Caps) error {
+	switch {
+	case rego.Is(module):
+		return rego.Compile(ctx, module, caps, nil)
+	case wapc.Is(module):
+		return wapc.Compile(ctx, module, caps)
+	}
+	return policywasm.Compile(ctx, module, caps)
+}
+
 func (l *Loader) warn(err error) {
 	if l.Warn != nil {
 		l.Warn(fmt.Errorf("cache of compiled policies: %w", err))
@@ -88,7 +111,7 @@ func load(ctx context.Context, module []byte, caps policywasm.Caps, dir string) 
 		return nil, err
 	}
 	caps.Cache = cache
-	p, err := policywasm.Load(ctx, module, caps)
+	p, err := loadModule(ctx, module, caps)
 	if err != nil {
 		return nil, errors.Join(err, cache.Close(ctx))
 	}
