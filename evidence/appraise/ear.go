@@ -63,15 +63,21 @@ func (r *Result) extension(d *Device) *ear.Extension {
 func (r *Result) checksOf(d *Device) evidence.Checks {
 	c := slices.Clone(d.Checks)
 	for _, k := range r.Checks {
-		if strings.HasPrefix(k.Name, "policy-") && (len(r.Devices) == 1 || strings.HasSuffix(k.Name, "-"+d.Label) || !r.namesDevice(k.Name)) {
+		if strings.HasPrefix(k.Name, "policy-") && (len(r.Devices) == 1 || strings.HasSuffix(k.Name, "-"+d.Label) || r.named(k.Name) == 0) {
 			c = append(c, k)
 		}
 	}
 	return c
 }
 
-func (r *Result) namesDevice(check string) bool {
-	return slices.ContainsFunc(r.Devices, func(d Device) bool { return strings.HasSuffix(check, "-"+d.Label) })
+// named is how many devices a policy's check may be of, by its name.
+func (r *Result) named(check string) (n int) {
+	for _, d := range r.Devices {
+		if strings.HasSuffix(check, "-"+d.Label) {
+			n++
+		}
+	}
+	return n
 }
 
 // vector is what the checks come to in AR4SI's terms.
@@ -91,7 +97,8 @@ func (r *Result) vector(d *Device) (v ear.Vector) {
 	}
 	passed := func(prefix string) bool {
 		return slices.ContainsFunc(checks, func(k evidence.Check) bool {
-			return k.Outcome == evidence.Pass && strings.HasPrefix(k.Name, prefix)
+			// Peers name their devices: what may be another's counts for nobody.
+			return k.Outcome == evidence.Pass && strings.HasPrefix(k.Name, prefix) && r.named(k.Name) <= 1
 		})
 	}
 
