@@ -148,19 +148,23 @@ func sum(dir string) ([]byte, error) {
 		if _, err := ours(path, 0); err != nil {
 			return err
 		}
-		if files++; files > 1 {
-			return fmt.Errorf("%s holds more than one compiled module", dir)
+		if files++; files > 2 { // one, and what an adapter puts before it
+			return fmt.Errorf("%s holds more than a compiled module and its shim", dir)
 		}
 		f, err := os.Open(path)
 		if err != nil {
 			return err
 		}
 		defer f.Close()
-		fmt.Fprintln(h, d.Name())
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(h, d.Name(), info.Size())
 		_, err = io.Copy(h, f)
 		return err
 	})
-	if err == nil && files != 1 {
+	if err == nil && files == 0 {
 		err = fmt.Errorf("%s holds no compiled module", dir)
 	}
 	return h.Sum(nil), err
