@@ -44,6 +44,11 @@ func Save(path string, key crypto.Signer) error {
 	if err != nil {
 		return err
 	}
+	return saveOwn(path, &pem.Block{Type: "PRIVATE KEY", Bytes: der})
+}
+
+// saveOwn writes a new file that only its owner can read.
+func saveOwn(path string, block *pem.Block) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s exists; choose another --out, or remove it first", path)
@@ -51,7 +56,7 @@ func Save(path string, key crypto.Signer) error {
 	if err != nil {
 		return err
 	}
-	if err := pem.Encode(f, &pem.Block{Type: "PRIVATE KEY", Bytes: der}); err != nil {
+	if err := pem.Encode(f, block); err != nil {
 		f.Close()
 		return err
 	}
@@ -83,22 +88,7 @@ const maxKeyFile = 64 << 10 // bytes
 // Load reads a private key in PKCS #8 PEM. A file that others can read is
 // refused: whoever read it can speak for the identity.
 func Load(path string) (crypto.Signer, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w; make one with: tmcp keygen --out %s", err, path)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat() // of what is read, not of what the name means a moment before
-	if err != nil {
-		return nil, err
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s can be read by others (mode %04o): run chmod 600 on it", path, info.Mode().Perm())
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
+	b, err := readOwn(path, "tmcp keygen --out "+path)
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +105,26 @@ func Load(path string) (crypto.Signer, error) {
 		return nil, fmt.Errorf("%s: a key of type %T can't sign", path, parsed)
 	}
 	return key, nil
+}
+
+// readOwn reads a file that only its owner can read. fix is how to make one.
+func readOwn(path, fix string) ([]byte, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w; make one with: %s", err, fix)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat() // of what is read, not of what the name means a moment before
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%s can be read by others (mode %04o): run chmod 600 on it", path, info.Mode().Perm())
+	}
+	return io.ReadAll(io.LimitReader(f, maxKeyFile))
 }
 
 // LoadChain reads certificates in PEM, leaf first.

@@ -60,7 +60,7 @@ const (
 	keyLen        = 32
 	nonceLen      = 12
 	tagLen        = 16
-	maxHeader     = 4 << 10  // bytes; version 1 has 1150
+	maxHeader     = 4 << 10  // bytes; version 1 has 1161
 	maxMetadata   = 48 << 10 // bytes, with a statement and its certificates
 	maxStatement  = 32 << 10
 	maxName       = 1 << 10 // bytes, also of a media type
