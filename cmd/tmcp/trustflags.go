@@ -303,11 +303,13 @@ func (f *trustFlags) load(cmd *cobra.Command, judges bool, instead string, log *
 }
 
 // audit logs what policies decided about calls. What callers and modules say is
-// quoted by the logger.
+// quoted by the logger, and of what callers say there are at most so many
+// characters: they choose how long it is, and how often they are denied.
 func audit(log *slog.Logger) func(*transport.Call, protocol.Digest, *policywasm.Verdict) {
 	return func(c *transport.Call, by protocol.Digest, v *policywasm.Verdict) {
 		name, _ := jsonrpc.Text(jsonrpc.Get(c.Params, "name"))
-		log.Warn("call", "decision", v.Decision.String(), "policy", hex.EncodeToString(by[:]), "kind", string(c.Kind), "method", c.Method, "name", name, "peer", c.Party.Identity, "why", v.Why)
+		said := func(s string) string { return fmt.Sprintf("%.200s", s) }
+		log.Warn("call", "decision", v.Decision.String(), "policy", hex.EncodeToString(by[:]), "kind", string(c.Kind), "method", said(c.Method), "name", said(name), "peer", said(c.Party.Identity), "why", v.Why)
 	}
 }
 
