@@ -81,3 +81,76 @@ func TestAuditTellsTheDecision(t *testing.T) {
 		}
 	}
 }
+
+// Rules that judge beside a module are part of what decided.
+func TestRulesAreInTheDigest(t *testing.T) {
+	c := &canned{meta: entries(), digest: [32]byte{1}}
+	alone := must(policy.New(policy.Config{Members: []policy.Member{{Evaluator: c}}}))
+	beside := must(policy.New(policy.Config{Members: []policy.Member{{Evaluator: c}}, Rules: appraise.Strict()}))
+	if alone.Digest() != c.digest || beside.Digest() == c.digest {
+		t.Errorf("alone it is %x, with rules %x", alone.Digest(), beside.Digest())
+	}
+}
+
+// What only authorizes accepts no evidence.
+func TestAuthorizerAcceptsNoEvidence(t *testing.T) {
+	meta := entries()
+	meta.Entries = []policywasm.Entry{policywasm.Authorize}
+	p := must(policy.New(policy.Config{Members: []policy.Member{{Evaluator: &canned{meta: meta, result: policywasm.Result{Decision: policywasm.Allow}}}}}))
+	if j := p.Judge(&appraise.Facts{}); len(j.Checks.Failed()) == 0 {
+		t.Error("evidence is accepted that no policy was asked about")
+	}
+}
+
+// Of several policies each gets its own settings, and arguments only where it
+// declares them; what they have in common is made once.
+func TestEachGetsItsOwn(t *testing.T) {
+	member := func(settings string, inputs ...string) (*canned, policy.Member) {
+		c := &canned{meta: entries(), result: policywasm.Result{Decision: policywasm.Allow}}
+		c.meta.Inputs = inputs
+		return c, policy.Member{Evaluator: c, Settings: jsontext.Value(settings)}
+	}
+	var all []*canned
+	var cfg policy.Config
+	for _, m := range []struct{ settings, input string }{{"", "/call/arguments"}, {"", "/call/name"}, {"", "/call/arguments"}, {`{"secret":1}`, "/call/name"}, {"", "/call/name"}, {`{"b":2}`, "/call/name"}, {"", "/call/name"}} {
+		c, member := member(m.settings, m.input)
+		if m.settings == "" {
+			member.Settings = nil
+		}
+		all, cfg.Members = append(all, c), append(cfg.Members, member)
+	}
+	p := must(policy.New(cfg))
+	if err := p.Authorize()(context.Background(), &transport.Call{Kind: transport.CallRequest, Method: "tools/call", Params: jsontext.Value(`{"name":"t","arguments":{"a":1}}`)}); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range all {
+		want, settings := "null", "null"
+		if c.meta.Inputs[0] == "/call/arguments" {
+			want = `{"a":1}`
+		}
+		if s := cfg.Members[i].Settings; s != nil {
+			settings = string(s)
+		}
+		if got := string(c.asked.Call.Arguments); got != want {
+			t.Errorf("policy %d got the arguments %s, want %s", i, got, want)
+		}
+		if got := string(c.asked.Settings); got != settings {
+			t.Errorf("policy %d got the settings %s, want %s", i, got, settings)
+		}
+	}
+}
+
+// Of several ends the earliest counts, in whatever order they come.
+func TestEarliestEndCounts(t *testing.T) {
+	now := time.Unix(1_795_176_000, 0)
+	for _, ends := range [][]string{{"60", "3600"}, {"3600", "60"}} {
+		var cfg policy.Config
+		for _, e := range ends {
+			cfg.Members = append(cfg.Members, policy.Member{Evaluator: &canned{meta: entries(), result: policywasm.Result{Decision: policywasm.Allow,
+				Obligations: []policywasm.Obligation{{ID: policy.ValidFor, Value: jsontext.Value(e)}}}}})
+		}
+		if j := must(policy.New(cfg)).Judge(&appraise.Facts{Now: now}); !j.Until.Equal(now.Add(time.Minute)) {
+			t.Errorf("%v: until %v", ends, j.Until)
+		}
+	}
+}
