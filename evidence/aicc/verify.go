@@ -100,6 +100,10 @@ func Verify(n *Node, e *Expect) *Result {
 		r.judge("simulated", errors.New("the token is about a simulated TEE, which proves nothing"), "")
 	}
 	r.judge("own-key", ownKey(r.token.Claims, signer), "the token carries no other key than the pinned one")
+	if c, _ := r.Checks.Find("report-data"); c.Outcome != evidence.Pass {
+		r.Checks.Add("binding", evidence.NotPerformed, "there are no report data")
+		return r
+	}
 	r.judge("binding", r.bound(n, e, ev), "the report data are those of the nonce and the key")
 	return r
 }
