@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -42,7 +43,8 @@ func Attributes(r *appraise.Result) []byte {
 }
 
 // Authorization is the document of a call, without settings. Arguments stand in
-// it if arguments is true.
+// it if arguments is true. Its devices may be those of other documents too, and are
+// not to be changed.
 func Authorization(c *transport.Call, now time.Time, arguments bool) (*document.Document, error) {
 	d := &document.Document{Question: "authorize", Time: now.Unix()}
 	p := &c.Party
@@ -63,20 +65,33 @@ func Authorization(c *transport.Call, now time.Time, arguments bool) (*document.
 	if c.Params == nil {
 		return d, nil
 	}
-	param := func(name string) *string {
-		if s, ok := jsonrpc.Text(jsonrpc.Get(c.Params, name)); ok {
-			return &s
+	var args jsontext.Value
+	// What is no object has no members.
+	_ = jsonrpc.Members(c.Params, func(name string, v jsontext.Value) error {
+		switch name {
+		case "name":
+			d.Call.Name = param(v)
+		case "uri":
+			d.Call.URI = param(v)
+		case "arguments":
+			args = v
 		}
 		return nil
-	}
-	d.Call.Name, d.Call.URI = param("name"), param("uri")
-	if v := jsonrpc.Get(c.Params, "arguments"); v != nil && arguments {
+	})
+	if args != nil && arguments {
 		var err error
-		if d.Call.Arguments, err = whole(v); err != nil {
+		if d.Call.Arguments, err = whole(args); err != nil {
 			return nil, err
 		}
 	}
 	return d, nil
+}
+
+func param(v jsontext.Value) *string {
+	if s, ok := jsonrpc.Text(v); ok {
+		return &s
+	}
+	return nil
 }
 
 func role(r protocol.Role) string {
@@ -187,11 +202,36 @@ func claims(kind evidence.Kind, values map[string]any) map[string]any {
 	return out
 }
 
+// remembered are the devices that attributes were read as: those of a peer are the
+// same in each of its calls.
+var remembered struct {
+	sync.RWMutex
+	devices map[string][]document.Device
+	size    int // of the attributes
+}
+
+const maxRemembered = 512 << 10
+
 // known are the devices of an appraisal; none where it told no more than its
 // result.
 func known(a *protocol.Appraisal) (out []document.Device) {
+	r := &remembered
+	r.RLock()
+	out, ok := r.devices[string(a.Attributes)]
+	r.RUnlock()
+	if ok {
+		return out
+	}
 	if json.Unmarshal(a.Attributes, &out) != nil {
 		return nil
+	}
+	r.Lock()
+	defer r.Unlock()
+	if r.size += len(a.Attributes); r.devices == nil || r.size > maxRemembered {
+		r.devices, r.size = map[string][]document.Device{}, len(a.Attributes)
+	}
+	if r.size <= maxRemembered {
+		r.devices[string(a.Attributes)] = out
 	}
 	return out
 }

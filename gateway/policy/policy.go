@@ -42,6 +42,8 @@ func Obligations() []string { return []string{ValidFor, Audit} }
 type Member struct {
 	Evaluator policywasm.Evaluator
 	Settings  jsontext.Value // for it alone; nil: none
+
+	settings *policywasm.Input // the same, nil for null too
 }
 
 // A Config says which policies decide, and how.
@@ -108,15 +110,15 @@ func New(cfg Config) (*Policy, error) {
 				meta.Name, environment(meta.Development), p.first(), environment(p.Development()))
 		}
 		if m.Settings != nil {
-			in, err := policywasm.NewInput(m.Settings, maxSettings)
-			if err == nil {
-				m.Settings, err = in.Bytes(policywasm.JSON)
+			var err error
+			if m.settings, err = policywasm.NewInput(m.Settings, maxSettings); err == nil {
+				m.Settings, err = m.settings.Bytes(policywasm.JSON)
 			}
 			if err != nil {
 				return nil, fmt.Errorf("settings of policy %q: %w", meta.Name, err)
 			}
 			if string(m.Settings) == "null" {
-				m.Settings = nil
+				m.Settings, m.settings = nil, nil
 			}
 		}
 		names = append(names, meta.Name)
@@ -262,10 +264,7 @@ func (q *question) ask(ctx context.Context, wait time.Duration, doc func(argumen
 		if err != nil {
 			continue // without an input it fails, and so denies
 		}
-		d.Settings = m.Settings
-		if b, err := d.JSON(); err == nil {
-			inputs[i], _ = policywasm.NewInput(b, maxInput)
-		}
+		inputs[i], _ = policywasm.NewDocument(d, m.settings, maxInput)
 	}
 	return q.set.Evaluate(ctx, policywasm.Call{Entry: q.entry, Inputs: func(i int) *policywasm.Input { return inputs[i] }})
 }
