@@ -26,6 +26,9 @@ const (
 	DefaultInterval = time.Hour
 )
 
+// cloud is where the package asks about clients when nothing else is said.
+const cloud = "open.volcengineapi.com"
+
 // Values of "ra_type".
 const (
 	RATypeService = "tca"   // the attestation service is asked
@@ -249,7 +252,7 @@ func ParseServerConfig(b []byte) (*ServerConfig, error) {
 // parseClientRA reads what a server asks about its clients; nil when that is not
 // switched on.
 func parseClientRA(b []byte, top *Gateway, warnings *[]string) (*ClientConfig, error) {
-	c := &ClientConfig{RAType: RATypeService, AttestMust: true, Gateway: top}
+	c := &ClientConfig{RAURL: cloud, RAType: RATypeService, AttestMust: true, Gateway: top}
 	r, err := newReader(b, warnings)
 	if err != nil {
 		return nil, err
