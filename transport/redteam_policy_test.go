@@ -1,10 +1,18 @@
 package transport_test
 
 import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/trustedmcp/tmcp/internal/jsonrpc"
 	"github.com/trustedmcp/tmcp/protocol"
 	"github.com/trustedmcp/tmcp/transport"
 )
@@ -121,5 +129,190 @@ func TestAuthorizeNoBody(t *testing.T) {
 		if n := <-got; n != 0 {
 			t.Errorf("%s: a DELETE with a body of %d bytes reached the server", name, n)
 		}
+	}
+}
+
+// Over pipes plaintext is judged at both sides, as the server behind will read it.
+func TestAuthorizeStdioPlaintext(t *testing.T) {
+	ask := func(_ context.Context, c *transport.Call) error {
+		if bytes.Contains(c.Params, []byte("forbidden")) || c.Method == "tools/call" && !bytes.Contains(c.Params, []byte("allowed")) {
+			return &protocol.Error{Reason: protocol.PolicyDenied}
+		}
+		return nil
+	}
+	long := strings.Repeat("forbidden", 99)
+	lines := []string{
+		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"forbidden"}}`,
+		`{"jsonrpc":"2.0","method":"notifications/x","params":{"name":"forbidden"}}`,
+		`{"jsonrpc":"2.0","id":"s1","result":{"name":"forbidden"}}`, // a response: nothing of it is judged here but its kind
+		`[{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"forbidden"}}]`,
+		`{"jsonrpc":"2.0","id":3,"method":"tools/call","method":"ping","params":{"name":"forbidden"}}`,
+		`{"jsonrpc":"2.0","id":4,"method":"tools/call","params":{"name":"allowed","Name":"forbidden"}}`,
+		`{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"allowed","arguments":{"frame":"` + long + `"},"frame":""}}`,
+		`not JSON, forbidden`,
+	}
+	for _, side := range []string{"server", "client"} {
+		t.Run(side, func(t *testing.T) {
+			id, err := protocol.GenerateIdentity("urn:x")
+			if err != nil {
+				t.Fatal(err)
+			}
+			a, b, c, d := newWire(), newWire(), newWire(), newWire()
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				client, server := transport.Pipe{In: a.r, Out: b.w}, transport.Pipe{In: d.r, Out: c.w}
+				if side == "server" {
+					_ = transport.StdioServer(t.Context(), client, server, transport.ServerConfig{Identity: id, Mode: protocol.ModePreferred, Authorize: ask})
+				} else {
+					_ = transport.StdioClient(t.Context(), client, server, transport.ClientConfig{Identity: "urn:x", Anchor: protocol.Pin(id.Thumbprint()), Mode: protocol.ModePreferred, Authorize: ask})
+				}
+				c.w.Close()
+			})
+			wg.Go(func() { io.Copy(io.Discard, b.r) })
+			// The server behind answers what opens a conversation, so that the client's
+			// side finds that it offers no trust.
+			var got []string
+			wg.Go(func() {
+				in := bufio.NewScanner(c.r)
+				for in.Scan() {
+					m, err := jsonrpc.Parse(in.Bytes(), jsonrpc.Limits{})
+					if err != nil || m.Method != "initialize" && m.Method != "server/discover" {
+						got = append(got, in.Text())
+					}
+					if err == nil && m.IsRequest() {
+						fmt.Fprintf(d.w, "%s\n", jsonrpc.ErrorResponse(m.ID, jsonrpc.CodeMethodNotFound, "no", nil))
+					}
+					if bytes.Contains(in.Bytes(), []byte(`"last"`)) {
+						d.w.Close()
+						a.w.Close()
+						break
+					}
+				}
+				io.Copy(io.Discard, c.r)
+			})
+			for _, l := range append(lines, `{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"allowed","x":"last"}}`) {
+				fmt.Fprintf(a.w, "%s\n", l)
+			}
+			wg.Wait()
+			passed := 0
+			for _, l := range got {
+				if strings.Contains(l, "forbidden") && !strings.Contains(l, `"result"`) {
+					t.Errorf("%s reached the other side unjudged", l)
+				}
+				if strings.Contains(l, "last") {
+					passed++
+				}
+			}
+			if passed != 1 {
+				t.Errorf("what is allowed did not pass: %q", got)
+			}
+		})
+	}
+}
+
+// A body that can't be judged whole stays here: streamed under the HTTP carrier,
+// or in plaintext.
+func TestAuthorizeLongAtClient(t *testing.T) {
+	j := &judge{}
+	small := transport.Limits{MaxMessage: 2048}
+	long := modernCall("tools/call", `"name":"forbidden","arguments":{"pad":"`+strings.Repeat("x", 5000)+`"}`)
+	inner := &recording{}
+	s := serve(t, inner, transport.ServerConfig{}, nil)
+	plain := httptest.NewServer(inner)
+	defer plain.Close()
+	rt, err := transport.RoundTripper(&http.Transport{DisableKeepAlives: true}, transport.ClientConfig{Mode: protocol.ModePreferred, Anchor: s.anchor, Carrier: protocol.HTTP, Authorize: j.ask, Limits: small})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for url, c := range map[string]*http.Client{s.url: s.client(t, transport.ClientConfig{Carrier: protocol.HTTP, Authorize: j.ask, Limits: small}), plain.URL: {Transport: rt}} {
+		if resp, err := c.Post(url, "application/json", strings.NewReader(long)); err == nil {
+			resp.Body.Close()
+		}
+		for _, got := range inner.take() {
+			if strings.Contains(got, "forbidden") {
+				t.Errorf("%s left unjudged", got)
+			}
+		}
+	}
+}
+
+// What opens a conversation with a gateway in preferred mode is the client's own
+// words, and is judged.
+func TestAuthorizeInlineOpening(t *testing.T) {
+	ask := func(_ context.Context, c *transport.Call) error {
+		return &protocol.Error{Reason: protocol.PolicyDenied}
+	}
+	var mu sync.Mutex
+	var seen []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		seen = append(seen, string(b))
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	defer server.Close()
+	id, err := protocol.GenerateIdentity("urn:x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rt, err := transport.RoundTripper(&http.Transport{DisableKeepAlives: true}, transport.ClientConfig{Mode: protocol.ModePreferred, Carrier: protocol.Inline, Anchor: protocol.Pin(id.Thumbprint()), Authorize: ask})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, body := range []string{
+		`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"secret","version":"1"}}}`,
+		`{"jsonrpc":"2.0","id":2,"method":"tools/list","params":{"cursor":"secret"}}`,
+		modernCall("tools/list", `"cursor":"secret"`),
+	} {
+		postAs(t, &http.Client{Transport: rt}, http.MethodPost, server.URL, "application/json", body)
+	}
+	for _, b := range seen {
+		if strings.Contains(b, "secret") {
+			t.Errorf("%s left, which is denied", b)
+		}
+	}
+}
+
+// Other methods than MCP's are no way past a policy.
+func TestAuthorizeMethods(t *testing.T) {
+	for _, side := range []string{"server", "client"} {
+		j := &judge{}
+		reached := make(chan string, 8)
+		inner := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { reached <- r.Method })
+		var scfg transport.ServerConfig
+		ccfg := transport.ClientConfig{Carrier: protocol.HTTP}
+		if side == "server" {
+			scfg.Authorize = j.ask
+		} else {
+			ccfg.Authorize = j.ask
+		}
+		s := serve(t, inner, scfg, nil)
+		for _, method := range []string{http.MethodPut, http.MethodPatch, http.MethodOptions, "post"} {
+			req, err := http.NewRequestWithContext(t.Context(), method, s.url, strings.NewReader(modernCall("tools/call", `"name":"allowed"`)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Content-Type", "application/json")
+			if resp, err := s.client(t, ccfg).Do(req); err == nil {
+				resp.Body.Close()
+			}
+			select {
+			case got := <-reached:
+				t.Errorf("judged at the %s: %s reached the server", side, got)
+			default:
+			}
+		}
+	}
+}
+
+// Nor does an error of the trust layer's that is no denial tell more than one.
+func TestAuthorizeKeepsReasons(t *testing.T) {
+	s := serve(t, &recording{}, transport.ServerConfig{Authorize: func(context.Context, *transport.Call) error {
+		return &protocol.Error{Reason: protocol.EvidenceRefused, Detail: "of 10.0.0.7"}
+	}}, nil)
+	_, m := send(t, s.client(t, transport.ClientConfig{}), s.url, http.MethodPost, modernCall("tools/call", `"name":"allowed"`))
+	if m == nil || !strings.Contains(string(m.Error), "policy-denied") || strings.Contains(string(m.Error), "10.0.0.7") {
+		t.Errorf("%+v", m)
 	}
 }

@@ -152,13 +152,21 @@ func (s *stdioServer) answerSelf(line []byte, m *outer) error {
 
 // pass hands plaintext on (preferred mode).
 func (s *stdioServer) pass(line []byte, m *outer) error {
-	plain := &Call{}
-	plain.describe(m.Message)
-	if err := s.authorize(nil, plain); err != nil {
-		if !m.IsRequest() {
-			return nil
+	if s.h.ask != nil {
+		// Of m a frame may have been cut out, which the server would read.
+		whole, err := jsonrpc.Parse(line, s.h.limits.json())
+		if err != nil {
+			bad := err.(*jsonrpc.ParseError)
+			return s.client.write(jsonrpc.ErrorResponse("", bad.Code, bad.Error(), nil))
 		}
-		return s.client.write(err.Response(m.ID))
+		plain := &Call{}
+		plain.describe(whole)
+		if err := s.authorize(nil, plain); err != nil {
+			if !m.IsRequest() {
+				return nil
+			}
+			return s.client.write(err.Response(m.ID))
+		}
 	}
 	s.h.see(Event{Kind: EventPlaintext, Method: m.Method})
 	if m.IsRequest() {
