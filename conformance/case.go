@@ -31,6 +31,7 @@ const (
 
 	ProfileAttestedTLS Profile = "attested-tls" // evidence in TLS, without seals
 	ProfilePolicy      Profile = "policy"       // policies as WebAssembly
+	ProfileAICC        Profile = "aicc-0.1"     // interoperation with AICC Trusted MCP
 )
 
 // Level is the strength of a requirement, in BCP 14 terms.

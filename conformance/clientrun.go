@@ -7,14 +7,17 @@ import (
 	"github.com/trustedmcp/tmcp/conformance/wire"
 )
 
-// RunClient tries a client on the cases of role relay: it is [Run]
-// for a subject in place of a target. cfg.Subject is required.
+// RunClient tries a client on the cases of role relay, or on those that
+// cfg.Survey fits: it is [Run] for a subject in place of a target. cfg.Subject is
+// required.
 func RunClient(ctx context.Context, cfg Config) (*Report, error) {
 	if cfg.Subject == nil {
 		return nil, errors.New("conformance: no client to test")
 	}
 	cfg.Target = subjectTarget{cfg.Subject.String()}
-	cfg.Survey = &Survey{Modern: EraInfo{Spoken: true, Version: ModernVersion}, Legacy: EraInfo{Why: "role relay speak the modern era on the outer leg"}}
+	if cfg.Survey == nil {
+		cfg.Survey = &Survey{Modern: EraInfo{Spoken: true, Version: ModernVersion}, Legacy: EraInfo{Why: "role relay speak the modern era on the outer leg"}}
+	}
 	return Run(ctx, cfg)
 }
 

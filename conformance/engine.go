@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/rsa"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -56,6 +57,8 @@ type Trust struct {
 	Key       ed25519.PrivateKey
 	Image     [32]byte
 	OtherCode bool
+
+	AICC *rsa.PublicKey // of a server of profile aicc-0.1
 }
 
 // Progress tells how far a run is.

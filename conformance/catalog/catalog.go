@@ -3,6 +3,7 @@ package catalog
 
 import (
 	"github.com/trustedmcp/tmcp/conformance"
+	"github.com/trustedmcp/tmcp/conformance/aicc"
 	"github.com/trustedmcp/tmcp/conformance/attested"
 	"github.com/trustedmcp/tmcp/conformance/client"
 	"github.com/trustedmcp/tmcp/conformance/core"
@@ -22,6 +23,7 @@ func All() []conformance.Case {
 	all = append(all, relay.Cases()...)
 	all = append(all, verifier.Cases()...)
 	all = append(all, policy.Cases()...)
+	all = append(all, aicc.Cases()...)
 	return all
 }
 

@@ -18,7 +18,7 @@ import (
 func (s *Summary) client(ctx context.Context, cases []conformance.Case, passed, killed map[string]bool) error {
 	var mine []conformance.Case
 	for _, c := range cases {
-		if c.Role == conformance.RoleClient {
+		if c.Role == conformance.RoleClient && c.Profile != conformance.ProfileAICC {
 			mine = append(mine, c)
 		}
 	}

@@ -68,7 +68,7 @@ func Run(ctx context.Context) (*Summary, error) {
 	}
 	killed := map[string]bool{}
 	// The parts have nothing in common but their findings.
-	sums, errs := make([]part, 8), make([]error, 8)
+	sums, errs := make([]part, 9), make([]error, 9)
 	var wg sync.WaitGroup
 	for i := range sums {
 		sums[i] = part{passed: map[string]bool{}, killed: map[string]bool{}}
@@ -88,6 +88,8 @@ func Run(ctx context.Context) (*Summary, error) {
 				errs[i] = sums[i].attestedTLS(ctx, cases, sums[i].passed, sums[i].killed)
 			case 7:
 				errs[i] = sums[i].policy(ctx, cases, sums[i].passed, sums[i].killed)
+			case 8:
+				errs[i] = sums[i].aicc(ctx, cases, sums[i].passed, sums[i].killed)
 			case 5:
 				errs[i] = sums[i].verifier(ctx, cases, sums[i].passed, sums[i].killed)
 			}
@@ -108,7 +110,7 @@ func Run(ctx context.Context) (*Summary, error) {
 	}
 	for i := range cases {
 		c := &cases[i]
-		if c.Role == conformance.RoleClient {
+		if c.Role == conformance.RoleClient && c.Profile != conformance.ProfileAICC {
 			continue // its cases have a self-test of their own
 		}
 		if !passed[c.ID] {
