@@ -130,6 +130,7 @@ accepted by reference values (--corim), a policy (--policy) or a verifier.`,
 				}
 				cfg.Header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
 			}
+			sayPolicy(cmd.ErrOrStderr(), "tmcp connect: ", trust.loaded)
 			if stdio {
 				return gateway.ConnectStdio(cmd.Context(), cfg, cmd.InOrStdin(), cmd.OutOrStdout())
 			}

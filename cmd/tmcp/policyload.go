@@ -3,14 +3,18 @@ package main
 import (
 	"context"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"syscall"
 
 	"github.com/trustedmcp/tmcp/gateway/policy"
+	"github.com/trustedmcp/tmcp/gateway/policy/dist"
 	"github.com/trustedmcp/tmcp/gateway/policy/runtime"
 )
 
@@ -42,9 +46,22 @@ func loadPolicies(ctx context.Context, o *policy.Options, stdin io.Reader, log *
 	o.Stdin, o.Loader = stdin, policyLoader(func(err error) { log.Warn("policies are compiled anew each time", "why", err) })
 	p, err := policy.NewLive(ctx, *o)
 	if err != nil {
+		var op *net.OpError
+		if errors.As(err, &op) || errors.Is(err, dist.ErrTimeout) {
+			return nil, &exitError{exitUnreachable, err}
+		}
 		return nil, &exitError{exitUsage, err}
 	}
 	return p, nil
+}
+
+// sayPolicy tells by which digest logs, refusals and attestation results will name
+// what decides.
+func sayPolicy(w io.Writer, start string, p *policy.Live) {
+	if p == nil {
+		return
+	}
+	fmt.Fprintf(w, "%spolicy %s, digest %x; SIGHUP has it read again\n", start, printable(p.Name()), p.Digest())
 }
 
 // reloading loads policies anew at each SIGHUP until the function that it returns

@@ -133,6 +133,7 @@ with --profile mutual its clients must do the same.`,
 					identity = " --identity " + s.Identity.URI()
 				}
 				fmt.Fprintf(w, "  connect with: tmcp connect %s%s --pin %s%s\n", s.URL, identity, s.Identity.Thumbprint(), trust.hint(cfg.ClientKeys == protocol.ClientKeyDemanded || cfg.TLS != nil && cfg.TLS.Clients != nil))
+				sayPolicy(w, "  ", trust.loaded)
 				if cfg.Attestation != nil && trust.tlsMode != string(attestedtls.ModeCertificate) {
 					fmt.Fprintf(w, "  evidence binds the configuration %x\n", cfg.Attestation.Config)
 				}

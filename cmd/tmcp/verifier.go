@@ -93,6 +93,7 @@ again at SIGHUP.`,
 			}
 			w := cmd.ErrOrStderr()
 			fmt.Fprintf(w, "tmcp verifier: %s://%s, policy %q\n  results are signed with the key %s\n", scheme, l.Addr(), a.Policy().Name(), thumb)
+			sayPolicy(w, "  ", flags.o.Policy)
 			if a.Policy().Development() {
 				fmt.Fprintln(w, "  SIMULATED TEEs are accepted, and no others: for development only")
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -134,7 +135,7 @@ func Load(ctx context.Context, o Options) (_ *Loaded, err error) {
 	}()
 	for _, name := range o.Names {
 		if err := o.load(ctx, name, &cfg, out); err != nil {
-			return nil, fmt.Errorf("policy %s: %w", name, err)
+			return nil, named(name, err)
 		}
 	}
 	if err := o.settings(&cfg); err != nil {
@@ -151,6 +152,17 @@ func Load(ctx context.Context, o Options) (_ *Loaded, err error) {
 		return nil, err
 	}
 	return out, nil
+}
+
+// named says of which policy an error is, once.
+func named(name string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !strings.ContainsAny(name, "/\\."):
+		return fmt.Errorf("policy %s: %w; those that ship with this program are %s", name, err, strings.Join(policies.Names(), ", "))
+	case strings.HasPrefix(err.Error(), name+": "):
+		return fmt.Errorf("policy %w", err)
+	}
+	return fmt.Errorf("policy %s: %w", name, err)
 }
 
 func parseRule(s string) (policywasm.Rule, error) {
@@ -257,6 +269,9 @@ func (o *Options) settings(cfg *Config) error {
 		b, err := evidencefile.Read(file, o.Stdin)
 		if err != nil {
 			return err
+		}
+		if _, err := jsontext.AppendFormat(nil, b); err != nil { // how large and deep it is, is checked with the rest
+			return fmt.Errorf("settings of policy %q: %s: %w", name, file, err)
 		}
 		cfg.Members[i].Settings = b
 	}

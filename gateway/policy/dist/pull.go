@@ -38,7 +38,7 @@ func Pull(ctx context.Context, ref string, o Options) (*Pulled, error) {
 	}
 	t := o.trust()
 	if t == nil && (!o.AllowUnsigned || pinned == "") {
-		return nil, fmt.Errorf("%s: %w: what comes from a registry needs a signature by a key that you name (or a digest in the reference, and leave to be unsigned)", printable(ref), signed.ErrUnauthorized)
+		return nil, fmt.Errorf("%s: %w: what comes from a registry needs a signature by a signer that you name (tmcp policy pull also takes --allow-unsigned, with a digest in the reference)", printable(ref), signed.ErrUnauthorized)
 	}
 	c, err := newClient(parsed, o.Registry, o.limits())
 	if err != nil {

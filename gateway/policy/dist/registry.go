@@ -259,7 +259,9 @@ type remoteError struct {
 	err error
 }
 
-func (e *remoteError) Error() string { return printable(e.ref) + ": " + printable(e.err.Error()) }
+func (e *remoteError) Error() string { // of several signatures each has a line
+	return printable(e.ref) + ": " + printable(strings.ReplaceAll(e.err.Error(), "\n", "; "))
+}
 func (e *remoteError) Unwrap() error { return e.err }
 
 func failed(ctx context.Context, ref string, err error) error {
