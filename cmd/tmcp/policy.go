@@ -20,6 +20,7 @@ import (
 	"github.com/trustedmcp/tmcp/gateway/policy/runtime"
 	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
 	"github.com/trustedmcp/tmcp/policy-wasm/document"
+	"github.com/trustedmcp/tmcp/policy-wasm/signed"
 )
 
 func policyCommand() *cobra.Command {
@@ -36,7 +37,7 @@ take its author from nothing to a module that is tested and signed.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(policyListCommand(), policyNewCommand(), policyBuildCommand(), policyTestCommand(), policyRunCommand(),
+	cmd.AddCommand(policyListCommand(), policyNewCommand(), policyBuildCommand(), policyTestCommand(), policyRunCommand(), policySampleCommand(),
 		policyInspectCommand(), policyBenchCommand(), policyFuzzCommand())
 	cmd.AddCommand(policyDistCommands()...)
 	return cmd
@@ -114,6 +115,9 @@ func readModule(cmd *cobra.Command, name string) (module []byte, path string, er
 		}
 	}
 	b, err := evidencefile.Read(name, cmd.InOrStdin())
+	if err == nil && signed.IsBundle(b) {
+		return nil, "", &exitError{exitUsage, fmt.Errorf("%s is a bundle of policies, and a module is wanted: take one out with: tar xf %[1]s", name)}
+	}
 	return b, name, fileError(err)
 }
 

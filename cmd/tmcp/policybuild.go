@@ -24,13 +24,16 @@ func policyNewCommand() *cobra.Command {
 		Use:   "new --lang LANG DIR",
 		Short: "Start a policy: source, SDK and tests in a new folder",
 		Long: `Make a project in DIR: a policy that works, its tests, and the SDK that it is
-written with, as source. Nothing is fetched; only the compiler must be there when
-it is built.`,
+written with, as source. Nothing is fetched. To build it the compiler must be
+there; those of AssemblyScript and Zig are fetched from npm if they are not.`,
 		Example: `  tmcp policy new --lang rust my-policy
   tmcp policy new --lang assemblyscript --name night-shift policies/night`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usagef("%s takes one folder, found %d arguments", cmd.CommandPath(), len(args))
+			}
+			if args[0] == "" {
+				return usagef("the folder's name is empty; for this one say .")
 			}
 			if lang == "" {
 				return usagef("say in which language: --lang is one of %s", strings.Join(guests.Languages(), ", "))

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -86,7 +87,7 @@ func (f *statementFlags) sign(s *signed.Statement) ([]byte, error) {
 		by.Name = m.Author
 	}
 	if by.Name == "" {
-		return nil, usagef("say who signs: --by NAME")
+		return nil, usagef("say who signs: --by NAME, or an author in policy.json")
 	}
 	if f.chain != "" {
 		if by.Chain, err = keyfile.LoadChain(f.chain); err != nil {
@@ -192,6 +193,8 @@ func (f *signerFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.at, "at", "", "time to verify at, as 2026-03-19T00:00:00Z (default: now)")
 }
 
+var versionForm = regexp.MustCompile(`^[0-9]+(\.[0-9]+){0,7}$`)
+
 // trust reads the keys. Whatever is wrong is wrong usage.
 func (f *signerFlags) trust(cmd *cobra.Command) (*signed.Trust, error) {
 	t := &signed.Trust{Threshold: f.threshold, Name: f.name, MinVersion: f.min, Now: time.Now()}
@@ -200,6 +203,9 @@ func (f *signerFlags) trust(cmd *cobra.Command) (*signed.Trust, error) {
 		if t.Now, err = time.Parse(time.RFC3339, f.at); err != nil {
 			return nil, usagef("--at %q: want a time as 2026-03-19T00:00:00Z", f.at)
 		}
+	}
+	if f.min != "" && !versionForm.MatchString(f.min) {
+		return nil, usagef("--min-version %q: want 1 to 8 decimal numbers with dots between, as 1.12.0", f.min)
 	}
 	if t.Keys, err = dist.ReadKeys(f.keys, cmd.InOrStdin()); err == nil {
 		t.Roots, err = dist.ReadRoots(f.roots, cmd.InOrStdin())
@@ -294,7 +300,7 @@ they decide together, their settings, tests and reference values. Of a project's
 folder the tests are taken too. The same content gives the same bytes.
 
 A bundle is signed as a whole: with --key, or later with tmcp policy sign.`,
-		Example: `  tmcp policy bundle my-policy --out my-policy.bundle --key release.key
+		Example: `  tmcp policy bundle my-policy --out my-policy.bundle --key release.key --by "Example Corp"
   tmcp policy bundle strict.wasm tools.wasm --name house --version-of-bundle 3.1 --rule all-allow \
     --settings tools=tools.json --references app.corim --out house.bundle`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -308,13 +314,14 @@ A bundle is signed as a whole: with --key, or later with tmcp policy sign.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			files := map[string][]byte{}
-			add := func(folder, name, ending string) error {
+			add := func(folder, name, as, ending string) error {
 				b, err := dist.ReadFile(name, nil, signed.MaxModule)
 				if err != nil {
 					return fileError(err)
 				}
-				return member(files, folder, name, ending, b)
+				return member(files, folder, as, ending, b)
 			}
+			var authors []string
 			modules := map[string]string{} // path by name of the policy
 			for _, arg := range args {
 				b, path, err := readPolicy(cmd, arg)
@@ -332,7 +339,18 @@ A bundle is signed as a whole: with --key, or later with tmcp policy sign.`,
 					if err != nil {
 						return err
 					}
-					tests = append(tests, found...)
+					for _, path := range found {
+						as := filepath.Base(path)
+						if len(args) > 1 { // each project calls its tests the same
+							as = s.Name + "-" + as
+						}
+						if err := add(signed.FolderTests, path, as, ".json"); err != nil {
+							return err
+						}
+					}
+				}
+				if meta, err := policywasm.ParseMetadata(s.Metadata); err == nil {
+					authors = append(authors, meta.Author)
 				}
 				if err := member(files, signed.FolderPolicies, base, ".wasm", b); err != nil {
 					return err
@@ -375,12 +393,12 @@ A bundle is signed as a whole: with --key, or later with tmcp policy sign.`,
 				m.Policies[i].Settings = v
 			}
 			for _, name := range tests {
-				if err := add(signed.FolderTests, name, ".json"); err != nil {
+				if err := add(signed.FolderTests, name, name, ".json"); err != nil {
 					return err
 				}
 			}
 			for _, name := range references {
-				if err := add(signed.FolderReferences, name, ".corim"); err != nil {
+				if err := add(signed.FolderReferences, name, name, ".corim"); err != nil {
 					return err
 				}
 			}
@@ -389,6 +407,9 @@ A bundle is signed as a whole: with --key, or later with tmcp policy sign.`,
 				return err
 			}
 			if sign.key != "" {
+				if all := slices.Compact(authors); sign.by == "" && len(all) == 1 {
+					sign.by = all[0]
+				}
 				if sign.by == "" {
 					return usagef("--key signs: say who, with --by NAME")
 				}

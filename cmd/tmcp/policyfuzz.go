@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
 	"github.com/trustedmcp/tmcp/gateway/policy/build"
@@ -40,6 +41,11 @@ order.`,
 				return usagef("%s takes one module, found %d arguments", cmd.CommandPath(), len(args))
 			case span <= 0:
 				return usagef("--time %v: want a time above 0", span)
+			}
+			for _, p := range optional {
+				if !jsontext.Pointer(p).IsValid() || p == "" {
+					return usagef("--optional %q is no JSON pointer, such as /devices/*/tcb", p)
+				}
 			}
 			return nil
 		},

@@ -48,7 +48,7 @@ policy takes.`,
 			}
 			module, _ := policies.Module(p.Name)
 			fmt.Fprintf(w, "%s: %s\n", p.Name, p.Description)
-			fmt.Fprintf(w, "  answers %v, version %s, %d bytes, SHA-256 %x\n", p.Entries, policies.Version, len(module), sha256.Sum256(module))
+			fmt.Fprintf(w, "  answers %s, version %s, %d bytes, SHA-256 %x\n", list(p.Entries), policies.Version, len(module), sha256.Sum256(module))
 			if p.Development {
 				fmt.Fprintln(w, "  for development: it accepts simulated TEEs, and no others")
 			}
