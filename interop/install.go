@@ -22,7 +22,7 @@ import (
 
 // The sources and lock files of the fixtures that aren't Go.
 //
-//go:embed fixtures/assemblyscript fixtures/conformance fixtures/java fixtures/python1 fixtures/python2 fixtures/rmcp fixtures/tsv1 fixtures/tsv2 fixtures/wabt
+//go:embed fixtures/aicc fixtures/assemblyscript fixtures/conformance fixtures/java fixtures/python1 fixtures/python2 fixtures/rmcp fixtures/tsv1 fixtures/tsv2 fixtures/wabt
 var fixtures embed.FS
 
 // InstallTimeout bounds the installation of one bundle.

@@ -54,6 +54,8 @@ func TestPinnedVersions(t *testing.T) {
 		{"fixtures/conformance/package.json", `"@modelcontextprotocol/conformance": "` + suiteVersion + `"`},
 		{"fixtures/python1/constraints.txt", "\nmcp==" + python1 + "\n"},
 		{"fixtures/python2/constraints.txt", "\nmcp==" + python2 + "\n"},
+		{"fixtures/aicc/requirements.txt", "\nbytedance-jeddak-trusted-mcp==" + aiccVersion + " "},
+		{"fixtures/aicc/requirements.txt", "\nmcp==" + aiccSDK + " "},
 		{"fixtures/rmcp/Cargo.toml", `rmcp = { version = "=` + rmcpVersion + `"`},
 		{"fixtures/rmcp/Cargo.lock", "name = \"rmcp\"\nversion = \"" + rmcpVersion + `"`},
 		{"fixtures/java/pom.xml", "<artifactId>mcp</artifactId>\n      <version>" + javaVersion + "</version>"},
