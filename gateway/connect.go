@@ -38,6 +38,7 @@ type ConnectConfig struct {
 	Demands        []byte               // digest of the policy that servers are appraised by, or nil
 	Authorize      transport.Authorizer // asked before each message is sent; nil: none is
 	TLS            *TLS                 // reach the server over attested TLS, unsealed; Anchor is not looked at then
+	AICC           *AICCClient          // speak profile aicc-0.1, in place of the extension or where that is not offered
 
 	Header http.Header // added outside the seal, such as a proxy's own credentials
 
@@ -58,6 +59,15 @@ func (cfg *ConnectConfig) roundTripper() (http.RoundTripper, func(), error) {
 	if cfg.TLS != nil {
 		return cfg.attestedTransport()
 	}
+	base := http.DefaultTransport.(*http.Transport).Clone()
+	base.DisableCompression = true
+	base.MaxIdleConnsPerHost = 64
+	var weaker http.RoundTripper
+	if cfg.AICC != nil {
+		if weaker, err = cfg.AICC.roundTripper(leg{base, cfg.Header, false}, cfg); err != nil || !cfg.AICC.Or {
+			return weaker, base.CloseIdleConnections, err
+		}
+	}
 	cfg.Offer.Profiles = transport.Profiles(cfg.Profile, cfg.Appraiser != nil)
 	settings, err := protocol.NewSettings(cfg.Offer)
 	if err != nil {
@@ -69,19 +79,26 @@ func (cfg *ConnectConfig) roundTripper() (http.RoundTripper, func(), error) {
 			return nil, nil, err
 		}
 	}
-	base := http.DefaultTransport.(*http.Transport).Clone()
-	base.DisableCompression = true
-	base.MaxIdleConnsPerHost = 64
+	see := refusals(cfg.Logger)
+	both := &either{weaker: weaker, limit: jsonrpc.Limits{MaxBytes: cfg.MaxMessage}.Bytes(), log: cfg.Logger}
 	rt, err := transport.RoundTripper(leg{base, cfg.Header, cfg.Offer.Mode != protocol.ModePreferred}, transport.ClientConfig{
 		Identity: cfg.Identity, Anchor: cfg.Anchor, Settings: settings, Mode: cfg.Offer.Mode, Carrier: cfg.Carrier,
 		OuterEra: cfg.OuterEra, Pad: cfg.Pad, Fresh: cfg.Fresh,
 		Profile: cfg.Profile, Appraiser: cfg.Appraiser, MaxEvidenceAge: cfg.MaxEvidenceAge, FreshEvidence: cfg.FreshEvidence, ClientKey: holder,
-		Limits:    transport.Limits{MaxMessage: cfg.MaxMessage},
-		Observe:   refusals(cfg.Logger),
+		Limits: transport.Limits{MaxMessage: cfg.MaxMessage},
+		Observe: func(e transport.Event) {
+			if e.Kind == transport.EventVerified {
+				both.proven.Store(true)
+			}
+			see(e)
+		},
 		Authorize: cfg.Authorize,
 	})
 	if err != nil {
 		return nil, nil, err
+	}
+	if both.native = rt; weaker != nil {
+		rt = both
 	}
 	return rt, base.CloseIdleConnections, nil
 }

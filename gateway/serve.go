@@ -64,6 +64,9 @@ type ServeConfig struct {
 	// is required then; Clients and ClientKeys are not looked at.
 	TLS *TLS
 
+	// AICC serves profile aicc-0.1, in place of the extension or beside it.
+	AICC *AICCServer
+
 	Stderr io.Writer // of Command
 	Logger *slog.Logger
 }
@@ -114,9 +117,9 @@ func (cfg *ServeConfig) ConfigDigest() []byte {
 // Serving says what a Serve that is ready serves.
 type Serving struct {
 	Address   net.Addr
-	URL       string // for clients on this machine
-	Identity  *protocol.Identity
-	Ephemeral bool // the identity's key is new, and lost with the process
+	URL       string             // for clients on this machine
+	Identity  *protocol.Identity // nil under profile aicc-0.1 alone, where servers have none
+	Ephemeral bool               // the identity's key is new, and lost with the process
 }
 
 // Serve serves until ctx ends, and then lets calls under way finish for a few
@@ -141,6 +144,9 @@ func Serve(ctx context.Context, cfg ServeConfig, ready func(Serving)) error {
 	defer l.Close()
 	if cfg.TLS != nil {
 		return serveAttestedTLS(ctx, cfg, l, ready)
+	}
+	if cfg.AICC != nil && !cfg.AICC.Also {
+		return serveAICC(ctx, cfg, l, ready)
 	}
 	local := "http://" + reachable(l.Addr()) + Path
 	if cfg.Identity == "" {
@@ -169,7 +175,8 @@ func Serve(ctx context.Context, cfg ServeConfig, ready func(Serving)) error {
 		return err
 	}
 	defer closeInner()
-	handler, err := transport.Handler(until(ctx, inner), transport.ServerConfig{
+	inner = until(ctx, inner)
+	handler, err := transport.Handler(inner, transport.ServerConfig{
 		AllowedHosts: cfg.AllowHosts, AllowedOrigins: cfg.AllowOrigins,
 		Trust:     server,
 		Limits:    transport.Limits{MaxMessage: cfg.MaxMessage},
@@ -178,6 +185,11 @@ func Serve(ctx context.Context, cfg ServeConfig, ready func(Serving)) error {
 	})
 	if err != nil {
 		return err
+	}
+	if cfg.AICC != nil {
+		if handler, err = cfg.AICC.handler(inner, &cfg, handler, settings); err != nil {
+			return err
+		}
 	}
 	var mux http.ServeMux
 	mux.Handle(Path, handler)

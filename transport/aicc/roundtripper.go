@@ -257,6 +257,9 @@ func (c *call) unsealed(resp *http.Response) (*http.Response, error) {
 	if resp.StatusCode/100 == 2 {
 		return nil, wire.Errorf(wire.PlaintextAnswer, "the request was sealed, the answer (HTTP status %d) is not; something on the path may have made it", resp.StatusCode)
 	}
+	if c.initialize() { // of which people are to learn why it failed
+		return nil, wire.Errorf(wire.PlaintextAnswer, "HTTP status %d outside the seal: the server does not have the profile or not the private key to the public key that is used, or something on the path answers for it", resp.StatusCode)
+	}
 	said, _ := readAll(resp.Body, resp.ContentLength, maxQuoted)
 	c.rt.cfg.Observe(Event{Kind: EventRefused, Err: wire.Errorf(wire.PlaintextAnswer, "HTTP status %d, with %.200q outside the seal", resp.StatusCode, said)})
 	return c.fromPeer(resp, "text/plain; charset=utf-8", []byte("HTTP status "+strconv.Itoa(resp.StatusCode)+" came outside the seal, from the server or from anybody on the way; what came with it is left out\n")), nil
