@@ -22,7 +22,8 @@ func clientCommand() *cobra.Command {
 			"what the client sends, by its exit code, and by what it prints as the tool's answer.\n\n" + client.Contract,
 		Example: "  tmcp-conform client -- ./my-client\n" +
 			"  tmcp-conform client --profile identity --json report.json -- ./connect.sh\n" +
-			"  tmcp-conform client --profile attested,mutual -- ./connect.sh",
+			"  tmcp-conform client --profile attested,mutual -- ./connect.sh\n" +
+			"  tmcp-conform client --profile aicc-0.1 -- ./connect.sh",
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.ArgsLenAtDash() < 0 && len(args) > 0 {
@@ -36,6 +37,12 @@ func clientCommand() *cobra.Command {
 			}
 			if _, err := exec.LookPath(args[0]); err != nil {
 				return &exitError{exitUnreachable, err.Error()}
+			}
+			if f.aicc() {
+				if len(f.profiles) > 1 {
+					return usage("%s", aiccAlone)
+				}
+				return f.runSubject(cmd.Context(), conformance.RoleClient, conformance.CommandSubject(args), nil)
 			}
 			return f.runClient(cmd, client.Command(args))
 		},

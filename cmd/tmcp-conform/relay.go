@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/trustedmcp/tmcp/conformance"
+	"github.com/trustedmcp/tmcp/conformance/aicc"
 	"github.com/trustedmcp/tmcp/conformance/catalog"
 	"github.com/trustedmcp/tmcp/conformance/report"
 )
@@ -83,9 +84,13 @@ func (f *runFlags) runSubject(ctx context.Context, role conformance.Role, subjec
 			return usage("%v", err)
 		}
 	}
+	var survey *conformance.Survey
+	if role == conformance.RoleClient { // of a profile that goes alone
+		survey = aicc.Survey()
+	}
 	progress, clear := f.progress()
 	rep, err := conformance.RunClient(ctx, conformance.Config{
-		Subject: subject, Upstream: upstream, Cases: all, Select: sel, Seed: f.seed, StepTimeout: f.step, Progress: progress,
+		Subject: subject, Upstream: upstream, Survey: survey, Cases: all, Select: sel, Seed: f.seed, StepTimeout: f.step, Progress: progress,
 	})
 	clear()
 	var missing *conformance.PrerequisiteError

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/trustedmcp/tmcp/conformance"
+	"github.com/trustedmcp/tmcp/conformance/aicc"
 	"github.com/trustedmcp/tmcp/conformance/catalog"
 	"github.com/trustedmcp/tmcp/conformance/report"
 	"github.com/trustedmcp/tmcp/conformance/wire"
@@ -30,6 +31,7 @@ type runFlags struct {
 	canary                              string
 	headers                             []string
 	trust                               trustFlags
+	aiccKey                             string
 }
 
 func (f *runFlags) register(cmd *cobra.Command) {
@@ -37,7 +39,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringSliceVar(&f.cases, "case", nil, "run this case only (may be repeated)")
 	fl.StringSliceVar(&f.requirements, "requirement", nil, "run the cases of this requirement, or of those that begin so")
-	fl.StringSliceVar(&f.profiles, "profile", nil, "run this profile: core, identity, attested, mutual, attested-tls (default: all; those beyond core apply where the target offers them; attested-tls goes alone)")
+	fl.StringSliceVar(&f.profiles, "profile", nil, "run this profile: core, identity, attested, mutual, attested-tls, aicc-0.1 (default: all; those beyond core apply where the target offers them; attested-tls and aicc-0.1 go alone)")
 	fl.StringSliceVar(&f.eras, "era", nil, "run this era only: modern, legacy")
 	fl.Uint64Var(&f.seed, "seed", 1, "order of the cases")
 	fl.DurationVar(&f.step, "timeout", 10*time.Second, "longest wait for one answer")
@@ -58,7 +60,8 @@ func serverCommand() *cobra.Command {
 		Example: "  tmcp-conform server http://127.0.0.1:3000/mcp --profile core\n" +
 			"  tmcp-conform server --json report.json -- npx -y @modelcontextprotocol/server-everything\n" +
 			"  tmcp-conform server http://127.0.0.1:8443/mcp --profile attested --simulator\n" +
-			"  tmcp-conform server http://127.0.0.1:8443/mcp --profile attested,mutual --simulator --client-key suite.key",
+			"  tmcp-conform server http://127.0.0.1:8443/mcp --profile attested,mutual --simulator --client-key suite.key\n" +
+			"  tmcp-conform server http://127.0.0.1:8000/mcp --profile aicc-0.1 --aicc-public-key myPublicKey.pem",
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			obs := &conformance.Observations{Validator: schemaValidator()}
@@ -69,11 +72,15 @@ func serverCommand() *cobra.Command {
 			if err := f.trust.load(cmd, f.profiles); err != nil {
 				return err
 			}
+			if err := f.loadAICC(target); err != nil {
+				return err
+			}
 			return f.run(cmd.Context(), conformance.RoleServer, target, obs)
 		},
 	}
 	f.register(cmd)
 	f.trust.register(cmd)
+	cmd.Flags().StringVar(&f.aiccKey, "aicc-public-key", "", "aicc-0.1: file with the server's public key (PEM), such as myPublicKey.pem")
 	hintDashes(cmd)
 	return cmd
 }
@@ -198,6 +205,9 @@ func (f *runFlags) run(ctx context.Context, role conformance.Role, target wire.T
 			return usage("--profile attested-tls goes alone: it lies below MCP")
 		}
 		survey = conformance.UnaskedSurvey()
+	}
+	if f.aicc() {
+		survey = aicc.Survey()
 	}
 	progress, clear := f.progress()
 	rep, err := conformance.Run(ctx, conformance.Config{

@@ -87,7 +87,10 @@ and for profiles attested, mutual and attested-tls:
   TMCP_CLIENT_KEY, TMCP_CLIENT_IDENTITY   the client's own key file, and its URI
   TMCP_TEE       sim: attest the client by a simulated TEE
 With attested-tls nothing is sealed: the URL is https, TMCP_PIN names the key of
-the server's TLS certificate, and the mode is the exporter-bound one.`
+the server's TLS certificate, and the mode is the exporter-bound one.
+For profile aicc-0.1, which goes alone, TMCP_PROFILE says so, TMCP_ERA is legacy,
+and TMCP_AICC_PUBLIC_KEY is the file with the server's public key (PEM); the file
+may be missing, or bad.`
 
 // Short names for what every case mentions.
 type (

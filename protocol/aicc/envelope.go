@@ -204,6 +204,7 @@ func Seal(pub *rsa.PublicKey, plaintext []byte) (body []byte, key *ResponseKey, 
 type ResponseKey struct {
 	aead cipher.AEAD
 	used atomic.Int64
+	own  []byte // nonce of the request, where this end sealed it
 }
 
 func newResponseKey(secret []byte) (*ResponseKey, error) {
@@ -224,6 +225,9 @@ func (k *ResponseKey) seal(wrapped, plaintext []byte) ([]byte, error) {
 	}
 	var nonce [nonceSize]byte
 	rand.Read(nonce[:])
+	if wrapped != nil {
+		k.own = nonce[:]
+	}
 	sealed := k.aead.Seal(make([]byte, 0, len(plaintext)+macSize), nonce[:], plaintext, nil)
 	text, mac := sealed[:len(plaintext)], sealed[len(plaintext):]
 	b := make([]byte, 0, base64.StdEncoding.EncodedLen(len(text))+base64.StdEncoding.EncodedLen(len(wrapped))+96)
@@ -250,6 +254,10 @@ func (k *ResponseKey) openAnswer(body []byte, lim Limits) (plaintext, nonce []by
 	}
 	if e.key != nil {
 		return nil, nil, Errorf(Malformed, "the envelope has a member key, as those of requests have and not those of answers")
+	}
+	// TMCP-23.4-6: A client MUST refuse its own sealed request as an answer.
+	if k.own != nil && bytes.Equal(e.nonce, k.own) {
+		return nil, nil, Errorf(Replayed, "what came is the request itself, sent back")
 	}
 	plaintext, err = k.open(e)
 	return plaintext, e.nonce, err
