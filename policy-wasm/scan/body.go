@@ -327,9 +327,11 @@ func (m *Module) prefixed(r *reader, b *body, at int) (weight int64) {
 		m.Floats = true
 		return weightFloat
 	case op == 8: // memory.init
+		m.named = true
 		r.index("data segment", max(m.data, 0))
 		r.index("memory", 1)
 	case op == 9: // data.drop
+		m.named = true
 		r.index("data segment", max(m.data, 0))
 		return 1
 	case op == 10: // memory.copy

@@ -30,11 +30,62 @@ func (m *Module) Instrument() []byte {
 	out = appendSection(out, secGlobal, m.newGlobals())
 	out = appendSection(out, secExport, m.newExports())
 	out = m.copySection(out, secElement)
-	out = m.copySection(out, secDataCount)
+	data := m.newData()
+	if data == nil {
+		out = m.copySection(out, secDataCount)
+	}
 	if m.sections[secCode].present {
 		out = appendSection(out, secCode, m.newCode())
 	}
-	return m.copySection(out, secData)
+	if data == nil {
+		return m.copySection(out, secData)
+	}
+	return appendSection(out, secData, data)
+}
+
+// gap is how many zeros stand between data segments at most that become one.
+const gap = 64
+
+// newData is the data section with fewer segments. Engines take each by itself for
+// each instance, and compilers write one for each text. Nil: it is to stay, since
+// code names segments, or they overlap, are not in order or do not fit, or the
+// memory may be anything before.
+func (m *Module) newData() []byte {
+	s := m.sections[secData]
+	if !s.present || m.named || m.imported {
+		return nil
+	}
+	var out, merged []byte
+	n, at, end := 0, uint64(0), uint64(0) // merged is for at to end
+	flush := func() {
+		if len(merged) > 0 {
+			out = appendInt(append(out, 0, opI32Const), int64(int32(at)))
+			out = append(appendUint(append(out, opEnd), uint64(len(merged))), merged...)
+			n++
+		}
+		merged = merged[:0]
+	}
+	r := &reader{b: m.file, pos: s.content, end: s.end}
+	for range s.items {
+		if r.u32() != 0 { // passive
+			return nil
+		}
+		r.byte() // i32.const
+		to := uint64(r.i32())
+		r.byte() // end
+		b := r.bytes(r.u32())
+		if !r.ok() || to < end || to+uint64(len(b)) > uint64(m.Pages)<<16 {
+			return nil
+		}
+		if to-end > gap || len(merged) == 0 {
+			flush()
+			at, end = to, to
+		}
+		merged = append(append(merged, make([]byte, to-end)...), b...)
+		end = to + uint64(len(b))
+	}
+	flush()
+	return append(appendUint(nil, uint64(n)), out...)
 }
 
 // Stripped returns the module as it is, without custom sections. An engine that

@@ -85,6 +85,22 @@ func (r *reader) skipInt(bits uint) {
 	}
 }
 
+// i32 reads a signed LEB128 number that was found to have 32 bits, as the address
+// that it is.
+func (r *reader) i32() (v uint32) {
+	for shift := uint(0); shift < 35; shift += 7 {
+		c := r.byte()
+		v |= uint32(c&0x7f) << shift
+		if c&0x80 == 0 {
+			if c&0x40 != 0 && shift < 25 {
+				v |= ^uint32(0) << (shift + 7)
+			}
+			break
+		}
+	}
+	return v
+}
+
 // count reads the length of a vector whose elements have at least one byte
 // each: no count beyond the bytes left gets out of here.
 func (r *reader) count(what string, limit int) int {

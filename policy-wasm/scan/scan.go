@@ -83,8 +83,9 @@ type Module struct {
 	imported bool   // the memory is
 	max      uint32 // pages of memory
 	exports  map[string]exported
-	data     int // count of the data count section, or -1
-	start    int // start function, or -1
+	data     int  // count of the data count section, or -1
+	named    bool // code names data segments
+	start    int  // start function, or -1
 	bodies   []body
 }
 
