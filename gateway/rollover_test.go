@@ -27,6 +27,7 @@ type replica struct {
 	end    *end
 	tools  *httptest.Server
 	quotes *counted
+	late   time.Duration
 
 	mu  sync.Mutex
 	ran map[string]int // by the text of the call
@@ -50,7 +51,7 @@ func (r *replica) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.ran[text]++
 	r.mu.Unlock()
 	if strings.HasPrefix(text, "hold") {
-		late := time.NewTimer(1200 * time.Millisecond)
+		late := time.NewTimer(r.late)
 		defer late.Stop()
 		select {
 		case <-late.C:
@@ -66,7 +67,8 @@ func (r *replica) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 // balancer.
 type service struct {
 	t    *testing.T
-	key  string // file of the identity key, which the replicas share
+	life time.Duration // of keys; renewed at half of it
+	key  string        // file of the identity key, which the replicas share
 	next *http.Transport
 	gone []*replica // processes that were
 
@@ -74,9 +76,9 @@ type service struct {
 	up [2]*replica
 }
 
-func newService(t *testing.T) *service {
+func newService(t *testing.T, life time.Duration) *service {
 	t.Helper()
-	s := &service{t: t, key: filepath.Join(t.TempDir(), "server.key"), next: &http.Transport{MaxIdleConnsPerHost: 64}}
+	s := &service{t: t, life: life, key: filepath.Join(t.TempDir(), "server.key"), next: &http.Transport{MaxIdleConnsPerHost: 64}}
 	key, err := keyfile.Generate("")
 	if err == nil {
 		err = keyfile.Save(s.key, key)
@@ -95,14 +97,13 @@ func newService(t *testing.T) *service {
 const serviceURL = "http://service.example" + gateway.Path
 
 func (s *service) start() *replica {
-	r := &replica{ran: map[string]int{}}
+	r := &replica{ran: map[string]int{}, late: min(s.life/2+200*time.Millisecond, 4*time.Second)}
 	r.tools = httptest.NewServer(r)
 	s.t.Cleanup(r.tools.Close)
 	a := machine(s.t, good, nil)
 	r.quotes = &counted{Attester: a.Attester}
-	// Keys live 2 s and are renewed after one; each has evidence of its own.
-	a.Attester, a.Interval = r.quotes, 500*time.Millisecond
-	r.end = serve(s.t, gateway.ServeConfig{Upstream: r.tools.URL, Identity: serviceURL, IdentityKey: s.key, Attestation: a, Validity: 2 * time.Second})
+	a.Attester, a.Interval = r.quotes, s.life/4 // so all keys have evidence of their own
+	r.end = serve(s.t, gateway.ServeConfig{Upstream: r.tools.URL, Identity: serviceURL, IdentityKey: s.key, Attestation: a, Validity: s.life})
 	return r
 }
 
@@ -178,21 +179,36 @@ func (b balanced) RoundTrip(req *http.Request) (*http.Response, error) {
 	return nil, fmt.Errorf("no replica takes it: %w", err)
 }
 
+// client calls the service by way of the balancer.
+func (s *service) client(i int) *http.Client {
+	rt, err := transport.RoundTripper(balanced{s, i}, transport.ClientConfig{Anchor: protocol.Pin(s.up[0].end.pin),
+		Profile: protocol.ProfileAttested, Appraiser: appraiser(s.t, goodCode)})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return &http.Client{Transport: rt}
+}
+
+// life is how long keys live: two seconds, and more where their verification, with
+// evidence, takes so long that clients would hardly get to use them.
+func life(t *testing.T) time.Duration {
+	c := newService(t, time.Minute).client(0)
+	begin := time.Now()
+	if err := callText(t.Context(), c, "probe"); err != nil {
+		t.Fatal(err)
+	}
+	return (2*time.Second + 10*time.Since(begin)).Truncate(time.Second)
+}
+
 // 10,000 calls of four attested clients, over 20 renewals of keys and evidence and
 // three restarts of replicas: each has its own result, and ran once.
 func TestRollover(t *testing.T) {
 	const calls, renewals, clients, workers, restarts = 10_000, 20, 4, 8, 3
-	s := newService(t)
+	s := newService(t, life(t))
 	var local [clients]*http.Client
 	for i := range local {
-		rt, err := transport.RoundTripper(balanced{s, i}, transport.ClientConfig{Anchor: protocol.Pin(s.up[0].end.pin),
-			Profile: protocol.ProfileAttested, Appraiser: appraiser(t, goodCode)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		local[i] = &http.Client{Transport: rt}
+		local[i] = s.client(i)
 	}
-
 	tickets := make(chan int)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -278,7 +294,7 @@ func TestRollover(t *testing.T) {
 	if len(all) != 2+restarts {
 		t.Errorf("%d processes served, want %d", len(all), 2+restarts)
 	}
-	t.Logf("%d results in %v, over %d renewals and %d restarts", results.Load(), time.Since(begin).Round(time.Millisecond), s.rollovers(), restarts)
+	t.Logf("%d results in %v, over %d renewals and %d restarts; keys lived %v", results.Load(), time.Since(begin).Round(time.Millisecond), s.rollovers(), restarts, s.life)
 }
 
 // callText calls the tool once, without an SDK that might try again by itself.

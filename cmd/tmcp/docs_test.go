@@ -83,7 +83,7 @@ func words(line string) []string {
 func commands() *cobra.Command {
 	root := &cobra.Command{Use: "tmcp"}
 	root.AddCommand(keygenCommand(), inspectCommand(), serveCommand(), connectCommand(), demoCommand(),
-		attestCommand(), evidenceCommand(), corimCommand(), measureCommand(), collateralCommand(), verifierCommand(), policyCommand())
+		attestCommand(), evidenceCommand(), corimCommand(), measureCommand(), collateralCommand(), verifierCommand(), policyCommand(), sealCommand(), openCommand(), keyobjectCommand())
 	return root
 }
 
