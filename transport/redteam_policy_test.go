@@ -75,6 +75,17 @@ func TestAuthorizeCharset(t *testing.T) {
 				t.Errorf("%s: %v reached the server", contentType, got)
 			}
 		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header["Content-Type"] = []string{"application/json", "application/json"}
+		if resp, err := c.Do(req); err == nil {
+			resp.Body.Close()
+		}
+		if got := inner.take(); len(got) != 0 {
+			t.Errorf("two content types: %v reached the server", got)
+		}
 		for _, contentType := range []string{"application/json", "application/json; charset=utf-8", `Application/JSON; Charset="UTF-8"`} {
 			postAs(t, c, http.MethodPost, url, contentType, body)
 			if got := inner.take(); len(got) != 1 {

@@ -11,8 +11,10 @@ import (
 	"github.com/trustedmcp/tmcp/evidence"
 	"github.com/trustedmcp/tmcp/evidence/appraise"
 	"github.com/trustedmcp/tmcp/gateway/policy"
+	"github.com/trustedmcp/tmcp/gateway/policy/runtime"
 	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
 	"github.com/trustedmcp/tmcp/policy-wasm/corpus"
+	"github.com/trustedmcp/tmcp/policy-wasm/signed"
 	"github.com/trustedmcp/tmcp/protocol"
 	"github.com/trustedmcp/tmcp/transport"
 )
@@ -151,6 +153,64 @@ func TestEarliestEndCounts(t *testing.T) {
 		}
 		if j := must(policy.New(cfg)).Judge(&appraise.Facts{Now: now}); !j.Until.Equal(now.Add(time.Minute)) {
 			t.Errorf("%v: until %v", ends, j.Until)
+		}
+	}
+}
+
+// What documents say at the edges of their data model.
+func TestDocumentEdges(t *testing.T) {
+	d := appraise.Device{Kind: evidence.TDX, Claims: &evidence.Claims{Values: map[string]any{"tdx.a": uint64(1<<53 - 1), "tdx.b": uint64(1 << 53), "tdx.c": ^uint64(0)}}}
+	got := policy.Appraisal(&appraise.Facts{Devices: []appraise.Device{d}}).Devices[0].Claims
+	if got["tdx.a"] != uint64(1<<53-1) || got["tdx.b"] != "9007199254740992" || got["tdx.c"] != "18446744073709551615" {
+		t.Errorf("%v", got)
+	}
+	for want, c := range map[string]transport.Call{
+		"none": {}, "http": {Carrier: protocol.HTTP}, "tls": {Party: transport.Party{Profile: protocol.ProfileAttestedTLS}},
+		"inline": {Carrier: protocol.Inline, Party: transport.Party{Profile: protocol.ProfileAttested}},
+	} {
+		doc, err := policy.Authorization(&c, time.Unix(1, 0), false)
+		if err != nil || doc.Call.Carrier != want {
+			t.Errorf("%+v, want carrier %s: %v", doc, want, err)
+		}
+	}
+}
+
+// Verifiers are made by rules once: others need another start.
+func TestReloadKeepsRules(t *testing.T) {
+	rules := file(t, "rules.json", []byte(`{"name":"r"}`))
+	l := must(policy.NewLive(t.Context(), policy.Options{Names: []string{rules, file(t, "m.wasm", guest("1", corpus.AllowAnswer))}}))
+	defer l.Close(context.Background())
+	was := l.Digest()
+	file(t, rules, []byte(`{"name":"r","debug":true}`))
+	if _, err := l.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "restart") || l.Digest() != was {
+		t.Errorf("other rules: %v", err)
+	}
+}
+
+// Modules of strangers are compiled in the child; those that ship are not.
+func TestStrangersGoToTheChild(t *testing.T) {
+	o := policy.Options{Names: []string{file(t, "m.wasm", guest("1", corpus.AllowAnswer))}, Loader: runtime.Loader{Child: &runtime.Child{Program: "/nowhere"}}}
+	if _, err := policy.Load(t.Context(), o); err == nil || !strings.Contains(err.Error(), "/nowhere") {
+		t.Errorf("a stranger's: %v", err)
+	}
+	o.Names = []string{"strict"}
+	load(t, o)
+}
+
+// A bundle says how its policies decide; nothing else that is named changes that
+// without a word.
+func TestBundleRule(t *testing.T) {
+	b := must(signed.NewBundle(signed.BundleManifest{Name: "b", Version: "1", Rule: "all-allow", Policies: []signed.BundlePolicy{{Module: "policies/a.wasm"}, {Module: "policies/b.wasm"}}},
+		map[string][]byte{"policies/a.wasm": guest("1", corpus.AllowAnswer), "policies/b.wasm": guest("2", `{"decision":"abstain"}`)}, signed.DefaultLimits()))
+	bundle, other := file(t, "b.tmcp", b.Bytes()), file(t, "m.wasm", guest("3", corpus.AllowAnswer))
+	l := load(t, policy.Options{Names: []string{bundle}})
+	if j := l.Appraises().(appraise.Judge).Judge(&appraise.Facts{}); len(j.Checks.Failed()) == 0 {
+		t.Error("one of all abstains, and the bundle allows")
+	}
+	load(t, policy.Options{Names: []string{bundle, other}, Rule: "all-allow"})
+	for _, o := range []policy.Options{{Names: []string{bundle}, Rule: "first-match"}, {Names: []string{bundle, other}}, {Names: []string{other, bundle}, Rule: "deny-overrides"}} {
+		if _, err := policy.Load(t.Context(), o); err == nil || !strings.Contains(err.Error(), "all-allow") {
+			t.Errorf("%v: %v", o, err)
 		}
 	}
 }
