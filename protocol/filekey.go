@@ -117,7 +117,7 @@ type FileKeyConfig struct {
 	// most 366. What was sealed opens for as long as the file key is kept.
 	Validity time.Duration
 	// Attestation, if not nil, adds evidence of where the object was made. What it
-	// proves of the file key depends on that code: see spec section 24.3.
+	// proves of the file key depends on that code: see spec section 24.2.
 	Attestation *Attestation
 }
 
