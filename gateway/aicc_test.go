@@ -121,6 +121,8 @@ const aiccCanary = "canary-27c4"
 
 // TestUpgrade: a server offers both, a client takes the stronger, and nobody on
 // the path talks either down.
+//
+// TMCP-23.8-3: A client MUST NOT speak this profile to a server in place of `org.trustedmcp/trust` unless its operator named both, and that server did not offer the other.
 func TestUpgrade(t *testing.T) {
 	key, other := rsaKey(t), rsaKey(t)
 	both := func(upstream string) gateway.ServeConfig {

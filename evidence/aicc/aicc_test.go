@@ -224,6 +224,10 @@ func jwkOf(k *rsa.PrivateKey) map[string]any {
 	return map[string]any{"kty": "RSA", "alg": "RS384", "n": b64.EncodeToString(k.N.Bytes()), "e": b64.EncodeToString(big.NewInt(int64(k.E)).Bytes())}
 }
 
+// TMCP-23.6-1: A verifier MUST verify the token with a key that its operator pinned.
+// TMCP-23.6-2: A verifier MUST refuse a token that carries a key which is not the pinned one.
+// TMCP-23.6-3: A verifier MUST refuse a token whose algorithm, issuer or time is not as above, or whose `policies_matched` does not name the policy that was asked for.
+// TMCP-23.6-4: A verifier MUST refuse report data that are not those of its own nonce and the key, directly or through a proof of which it chose the algorithm.
 func TestVerify(t *testing.T) {
 	merkle := func(d *draft) {
 		l := leaves(5)

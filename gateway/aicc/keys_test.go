@@ -138,6 +138,8 @@ func TestAttested(t *testing.T) {
 }
 
 // TestFaults: whatever the service does wrong, its key is not used.
+//
+// TMCP-23.5-1: A client MUST seal to no key but one from a file that its operator named, or one that was attested as section 23.6 says.
 func TestFaults(t *testing.T) {
 	s, _ := stand(t, nil)
 	var asked atomic.Int64
@@ -181,6 +183,8 @@ func TestFaults(t *testing.T) {
 
 // TestUnattested: a key whose attestation failed is used on explicit demand only,
 // and labelled.
+//
+// TMCP-23.6-5: A client MUST NOT use a key whose attestation failed unless its operator allowed that by name, whatever its configuration file says.
 func TestUnattested(t *testing.T) {
 	s, _ := stand(t, func(c *standin.Config) { c.Fault = standin.NoPolicies })
 	cfg, o := clientConfig(), options(s)

@@ -581,6 +581,8 @@ func TestPreferredClient(t *testing.T) {
 }
 
 // What the far end offers beside the profile shows that it was hidden.
+//
+// TMCP-23.8-4: A client that speaks this profile because the server did not offer `org.trustedmcp/trust` MUST refuse with `downgraded` where the answer to `initialize` shows that it does.
 func TestStronger(t *testing.T) {
 	for _, plainInit := range []bool{true, false} {
 		url := serve(t, plain(t, true), aicc.ServerConfig{Extension: []byte(`{}`)})
