@@ -23,6 +23,7 @@ func connectCommand() *cobra.Command {
 	var stdio, systemCA, verbose bool
 	var trust trustFlags
 	var selfKey, selfName, selfCert string
+	var aicc aiccFlags
 	cmd := &cobra.Command{
 		Use:   "connect [flags] URL",
 		Short: "Put trust beside an MCP client",
@@ -36,7 +37,10 @@ the path alters the exchange, the client gets an error that names the reason, an
 nothing of its calls leaves this machine in the clear.
 
 With --profile attested the server must prove which code it is too. Say which is
-accepted by reference values (--corim), a policy (--policy) or a verifier.`,
+accepted by reference values (--corim), a policy (--policy) or a verifier.
+
+With --profile aicc-0.1 it speaks to servers of the deployed AICC Trusted MCP, which
+is weaker; --or aicc-0.1 does so where a server does not offer anything else.`,
 		Example: `  tmcp connect https://mcp.example.com/mcp --pin THUMBPRINT
   tmcp connect --stdio https://mcp.example.com/mcp --pin THUMBPRINT     # as the command in a client's config
   tmcp connect https://mcp.example.com/mcp --pin THUMBPRINT --profile attested --collateral collateral.json --corim app.corim --corim-key release.pub
@@ -50,6 +54,9 @@ accepted by reference values (--corim), a policy (--policy) or a verifier.`,
 			}
 			if cfg.MaxMessage <= 0 {
 				return usagef("--max-message %d: want a number of bytes above 0", cfg.MaxMessage)
+			}
+			if err := aicc.check(cmd, &trust, mode, "pin", "ca", "system-ca", "identity", "carrier", "outer-era", "fresh", "fresh-evidence", "client-key", "client-identity", "client-certificate", "pad"); err != nil || aicc.alone(&trust) {
+				return err
 			}
 			if len(pins) == 0 && ca == "" && !systemCA {
 				return usagef("say who may speak for the server: --pin THUMBPRINT (tmcp serve prints it), --ca FILE or --system-ca")
@@ -90,7 +97,7 @@ accepted by reference values (--corim), a policy (--policy) or a verifier.`,
 			}
 			cfg.Profile, cfg.MaxEvidenceAge = protocol.Profile(trust.profile), trust.maxAge
 			cfg.Logger = logger(cmd.ErrOrStderr(), verbose)
-			ask, done, err := trust.load(cmd, !trust.is(protocol.ProfileIdentity), "say --profile attested", cfg.Logger)
+			ask, done, err := trust.load(cmd, !trust.is(protocol.ProfileIdentity) && !aicc.alone(&trust), "say --profile attested", cfg.Logger)
 			if err != nil {
 				return err
 			}
@@ -99,7 +106,15 @@ accepted by reference values (--corim), a policy (--policy) or a verifier.`,
 			if ask != nil && trust.is(protocol.ProfileAttestedTLS) {
 				return usagef("--policy %s is about calls, which can't be authorized before they go out with --profile attested-tls: the server attests itself when the connection opens; use a profile that seals", strings.Join(trust.policy.Names, ", "))
 			}
-			if !trust.is(protocol.ProfileIdentity) {
+			if aicc.used(&trust) {
+				if err := aicc.client(cmd.Context(), &cfg, &trust, cmd.ErrOrStderr()); err != nil {
+					return err
+				}
+				if !cmd.Flags().Changed("max-message") {
+					cfg.MaxMessage = aiccMessage
+				}
+			}
+			if !trust.is(protocol.ProfileIdentity) && !aicc.alone(&trust) {
 				if cfg.Appraiser, cfg.Demands, err = trust.appraiser(cmd); err != nil {
 					return err
 				}
@@ -157,9 +172,10 @@ accepted by reference values (--corim), a policy (--policy) or a verifier.`,
 	f.StringVar(&selfCert, "client-certificate", "", "file with that key's certificate chain, leaf first")
 	f.BoolVar(&cfg.Pad, "pad", false, "pad requests, so that their length tells less")
 	f.StringArrayVar(&headers, "header", nil, `"Name: value" to send outside the seal, such as a proxy's credentials; may be repeated`)
-	f.IntVar(&cfg.MaxMessage, "max-message", 4<<20, "largest message, in bytes")
+	f.IntVar(&cfg.MaxMessage, "max-message", 4<<20, "largest message, in bytes (aicc-0.1: default 16 MiB)")
 	f.StringSliceVar(&cfg.AllowHosts, "allow-host", nil, "further Host names to admit from clients")
 	f.StringSliceVar(&cfg.AllowOrigins, "allow-origin", nil, "Origins of web pages to admit")
+	aicc.addConnect(cmd)
 	f.BoolVarP(&verbose, "verbose", "v", false, "log what happens")
 	return cmd
 }

@@ -36,6 +36,8 @@ func TestMain(m *testing.M) {
 		"ask-verifier": askVerifier,
 		// oci-registry is a registry for policies.
 		"oci-registry": ociRegistry,
+		// aicc-keys makes keys of profile aicc-0.1.
+		"aicc-keys": aiccKeys,
 	})
 }
 

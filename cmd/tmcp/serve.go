@@ -24,6 +24,7 @@ func serveCommand() *cobra.Command {
 	var trust trustFlags
 	var clientPins []string
 	var clientCA, clientKeys string
+	var aicc aiccFlags
 	cmd := &cobra.Command{
 		Use:   "serve [flags] (-- CMD… | --upstream URL)",
 		Short: "Put trust in front of an MCP server",
@@ -36,7 +37,10 @@ org.trustedmcp/trust. Clients without it are refused, and are told why, unless
 --mode preferred lets them in unsealed.
 
 With --profile attested it proves which code it is too, by the TEE that it runs in;
-with --profile mutual its clients must do the same.`,
+with --profile mutual its clients must do the same.
+
+With --profile aicc-0.1 it speaks the deployed AICC Trusted MCP, which is weaker;
+--also aicc-0.1 lets such clients in beside others.`,
 		Example: `  tmcp keygen --out server.key
   tmcp serve --listen 127.0.0.1:8443 --identity-key server.key -- npx -y @modelcontextprotocol/server-everything
   tmcp serve --listen :8443 --identity https://mcp.example.com/mcp --identity-key server.key --upstream http://127.0.0.1:8080/mcp
@@ -54,6 +58,9 @@ with --profile mutual its clients must do the same.`,
 			}
 			if cfg.Validity < 2*time.Second || cfg.Validity > time.Hour {
 				return usagef("--validity %v: want 2s to 1h", cfg.Validity)
+			}
+			if err := aicc.check(cmd, &trust, mode, "identity", "identity-key", "certificate", "validity", "carriers", "pad", "client-pin", "client-ca", "client-keys"); err != nil || aicc.alone(&trust) {
+				return err
 			}
 			if trust.is(protocol.ProfileMutual) && len(clientPins)+len(clientCA) == 0 {
 				return usagef("--profile mutual: say who may call with --client-pin THUMBPRINT (tmcp connect prints it) or --client-ca FILE")
@@ -102,7 +109,15 @@ with --profile mutual its clients must do the same.`,
 			if ask != nil && trust.is(protocol.ProfileAttestedTLS) && trust.tlsMode == string(attestedtls.ModeCertificate) {
 				return usagef("--policy %s is about calls, which can't be authorized with --tls-mode certificate: evidence is of a certificate then, and not of the connection that a call comes over; use the mode exporter", strings.Join(trust.policy.Names, ", "))
 			}
-			if !trust.is(protocol.ProfileIdentity) {
+			if aicc.used(&trust) {
+				if err := aicc.server(&cfg, &trust, cmd.ErrOrStderr()); err != nil {
+					return err
+				}
+				if !cmd.Flags().Changed("max-message") {
+					cfg.MaxMessage = aiccMessage
+				}
+			}
+			if !trust.is(protocol.ProfileIdentity) && !aicc.alone(&trust) {
 				if cfg.Attestation, err = trust.attestation(cmd, cfg.ConfigDigest()); err != nil {
 					return err
 				}
@@ -124,6 +139,11 @@ with --profile mutual its clients must do the same.`,
 			cfg.Stderr = cmd.ErrOrStderr()
 			err = gateway.Serve(cmd.Context(), cfg, func(s gateway.Serving) {
 				w := cmd.ErrOrStderr()
+				if s.Identity == nil {
+					fmt.Fprintf(w, "tmcp serve: %s\n  connect with: tmcp connect %s --profile %s --aicc-public-key FILE\n", s.URL, s.URL, trust.profile)
+					sayPolicy(w, "  ", trust.loaded)
+					return
+				}
 				fmt.Fprintf(w, "tmcp serve: %s, identity %s\n", s.URL, s.Identity.URI())
 				if s.Ephemeral {
 					fmt.Fprintln(w, "  the identity key is new and lost when this ends; keep one with tmcp keygen and --identity-key")
@@ -156,13 +176,14 @@ with --profile mutual its clients must do the same.`,
 	f.StringSliceVar(&carriers, "carriers", nil, "carriers to accept: envelope, inline, http (default all)")
 	f.BoolVar(&cfg.Pad, "pad", false, "pad answers, so that their length tells less")
 	f.BoolVar(&cfg.RewriteHost, "rewrite-host", false, "send the upstream's own host name to it")
-	f.IntVar(&cfg.MaxMessage, "max-message", 4<<20, "largest message, in bytes")
+	f.IntVar(&cfg.MaxMessage, "max-message", 4<<20, "largest message, in bytes (aicc-0.1: default 16 MiB)")
 	f.StringSliceVar(&cfg.AllowHosts, "allow-host", nil, "further Host names to admit")
 	f.StringSliceVar(&cfg.AllowOrigins, "allow-origin", nil, "Origins of web pages to admit")
 	trust.add(cmd, "client")
 	f.StringArrayVar(&clientPins, "client-pin", nil, "thumbprint of a client's identity key that may call; may be repeated")
 	f.StringVar(&clientCA, "client-ca", "", "file with roots (PEM) for certificates of clients that may call")
 	f.StringVar(&clientKeys, "client-keys", "required", "required, or accepted: clients that show no key object are let in too, as nobody")
+	aicc.addServe(cmd)
 	f.BoolVarP(&verbose, "verbose", "v", false, "log each refusal")
 	return cmd
 }

@@ -55,7 +55,7 @@ type trustFlags struct {
 // add declares the flags. other is the other side, for people.
 func (f *trustFlags) add(cmd *cobra.Command, other string) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.profile, "profile", string(protocol.ProfileIdentity), "what is proven: identity; attested: the server's code too; mutual: both sides' code; attested-tls: the server's code, to the end of the TLS connection, without seals")
+	fl.StringVar(&f.profile, "profile", string(protocol.ProfileIdentity), "what is proven: identity; attested: the server's code too; mutual: both sides' code; attested-tls: the server's code, to the end of the TLS connection, without seals; aicc-0.1: as the deployed AICC Trusted MCP has it, weaker")
 	fl.StringVar(&f.tlsMode, "tls-mode", string(attestedtls.ModeExporter), "profile attested-tls: exporter, bound to each connection; or certificate, as other RA-TLS does (weaker)")
 	fl.StringVar(&f.tlsForm, "tls-form", string(x509ev.CMW), "evidence in certificates: cmw, dice-cmw, or tagged-quote, which other projects' RA-TLS reads and which binds the key alone")
 	fl.StringVar(&f.tee, "tee", tee.Auto, "the TEE that this runs in: auto, tdx, sev-snp, cca, nitro, or sim (proves nothing; for development)")
@@ -127,7 +127,7 @@ func (f *trustFlags) check(cmd *cobra.Command, own, other string) error {
 func (f *trustFlags) values() error {
 	p := []string{string(protocol.ProfileIdentity), string(protocol.ProfileAttested), string(protocol.ProfileMutual), string(protocol.ProfileAttestedTLS)}
 	if !slices.Contains(p, f.profile) {
-		return usagef("--profile %q: want identity, attested, mutual or attested-tls", f.profile)
+		return usagef("--profile %q: want identity, attested, mutual, attested-tls or aicc-0.1", f.profile)
 	}
 	if f.tlsMode != string(attestedtls.ModeExporter) && f.tlsMode != string(attestedtls.ModeCertificate) {
 		return usagef("--tls-mode %q: want exporter or certificate", f.tlsMode)
