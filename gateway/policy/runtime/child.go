@@ -155,9 +155,9 @@ func (c *Child) compile(ctx context.Context, module []byte, caps policywasm.Caps
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	within, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program)
+	cmd := exec.CommandContext(within, program)
 	cmd.Env = []string{childVariable + "=1"}
 	cmd.Dir = dir
 	cmd.Stdin = io.MultiReader(bytes.NewReader(binary.BigEndian.AppendUint32(nil, uint32(len(head)))), bytes.NewReader(head), bytes.NewReader(module))
@@ -165,7 +165,10 @@ func (c *Child) compile(ctx context.Context, module []byte, caps policywasm.Caps
 	cmd.Stdout, cmd.Stderr = &out, &said
 	cmd.WaitDelay = time.Second
 	err = cmd.Run()
-	if ctx.Err() != nil {
+	if ctx.Err() != nil { // who asked has gone: the module is not to blame
+		return ctx.Err()
+	}
+	if within.Err() != nil {
 		return &policywasm.Failure{Reason: policywasm.ReasonCompile, Detail: fmt.Sprintf("compiling took longer than the %v that are granted", limit)}
 	}
 	var exit *exec.ExitError
