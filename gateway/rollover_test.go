@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -109,7 +110,7 @@ func (s *service) start() *replica {
 
 // restart takes a replica out, lets the calls that it has end, and puts another
 // process in its place. ready is waited for before that gets calls, as balancers wait
-// for some checks of health to pass: a message is sealed three times at most
+// until it has been healthy for a while: a message is sealed three times at most
 // (TMCP-8.5-4), and a move to another replica takes two of them, for unknown-context
 // and unknown-key. Two moves in the time of one call would lose it.
 func (s *service) restart(i int, ready func()) {
@@ -200,10 +201,56 @@ func life(t *testing.T) time.Duration {
 	return (2*time.Second + 10*time.Since(begin)).Truncate(time.Second)
 }
 
+const clients = 4
+
+// A callLog says which calls are under way, and how many each client has ended.
+type callLog struct {
+	mu    sync.Mutex
+	open  map[int]bool
+	ended [clients]int
+}
+
+func (l *callLog) begin(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open[n] = true
+}
+
+func (l *callLog) end(n, client int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.open, n)
+	l.ended[client]++
+}
+
+// moved waits until each client has ended a call that it began after now, and all
+// have ended that were begun before.
+func moved(ctx context.Context, l *callLog) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for range 2 {
+		l.mu.Lock()
+		open, ended := maps.Clone(l.open), l.ended
+		l.mu.Unlock()
+		for over := false; !over && ctx.Err() == nil; {
+			<-tick.C
+			l.mu.Lock()
+			over = true
+			for n := range open {
+				over = over && !l.open[n]
+			}
+			for i := range ended {
+				over = over && l.ended[i] > ended[i]
+			}
+			l.mu.Unlock()
+		}
+	}
+}
+
 // 10,000 calls of four attested clients, over 20 renewals of keys and evidence and
 // three restarts of replicas: each has its own result, and ran once.
 func TestRollover(t *testing.T) {
-	const calls, renewals, clients, workers, restarts = 10_000, 20, 4, 8, 3
+	const calls, renewals, workers, restarts = 10_000, 20, 8, 3
 	s := newService(t, life(t))
 	var local [clients]*http.Client
 	for i := range local {
@@ -213,6 +260,7 @@ func TestRollover(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var results atomic.Int64
+	log := callLog{open: map[int]bool{}}
 	var wg sync.WaitGroup
 	for w := range clients * workers {
 		wg.Go(func() {
@@ -221,7 +269,10 @@ func TestRollover(t *testing.T) {
 				if n%250 == 0 { // one that is under way when keys are renewed
 					text = fmt.Sprintf("hold %d", n)
 				}
-				if err := callText(ctx, local[w%clients], text); err != nil {
+				log.begin(n)
+				err := callText(ctx, local[w%clients], text)
+				log.end(n, w%clients)
+				if err != nil {
 					if ctx.Err() == nil {
 						t.Errorf("call %d, after %d renewals: %v", n, s.rollovers(), err)
 					}
@@ -232,32 +283,24 @@ func TestRollover(t *testing.T) {
 			}
 		})
 	}
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
 	restart := make(chan int, restarts)
-	wg.Go(func() {
+	var restarting sync.WaitGroup
+	restarting.Go(func() {
 		for i := range restart {
-			s.restart(i%2, func() {
-				check := time.NewTicker(100 * time.Millisecond)
-				defer check.Stop()
-				for last, n := results.Load(), 0; n < 3 && ctx.Err() == nil; {
-					<-check.C
-					if now := results.Load(); now > last {
-						last, n = now, n+1
-					}
-				}
-			})
+			s.restart(i%2, func() { moved(ctx, &log) })
 		}
 	})
 
 	begin := time.Now()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
 	for n := 0; n < calls && ctx.Err() == nil; n++ {
 		if every := calls / (restarts + 1); n > 0 && n%every == 0 && n/every <= restarts {
 			restart <- n / every
 		}
 		// As many calls for each renewal, and those one at a time that bring the next
 		// about.
-		for wait := 50; n > calls*19/20*int(1+s.rollovers())/(renewals+1) && wait > 0 && s.rollovers() < renewals; wait-- {
+		for wait := 20; n > calls*19/20*int(1+s.rollovers())/(renewals+1) && wait > 0 && s.rollovers() < renewals; wait-- {
 			<-tick.C
 		}
 		select {
@@ -268,6 +311,8 @@ func TestRollover(t *testing.T) {
 	close(tickets)
 	close(restart)
 	wg.Wait()
+	cancel() // no call comes that a restart could wait for
+	restarting.Wait()
 
 	if got := results.Load(); got != calls {
 		t.Errorf("%d calls had %d results", calls, got)
