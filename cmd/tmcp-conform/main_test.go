@@ -37,6 +37,7 @@ func TestMain(m *testing.M) {
 		"tmcp-conform": func() { os.Exit(Main()) },
 		"reference":    func() { referenceServer(os.Args[1:]) },
 		"refclient":    func() { os.Exit(refclient.Process(os.Args[1:])) },
+		"aiccclient":   func() { os.Exit(aiccClient(os.Args[1:])) },
 		"shim":         func() { verifierShim(os.Args[1:]) },
 		"policy-shim":  func() { policyShim(os.Args[1:]) },
 		"interrupted":  func() { os.Exit(interrupted(os.Args[1:])) },
@@ -55,6 +56,9 @@ func TestScripts(t *testing.T) {
 			go func() { _ = srv.Serve(l) }()
 			e.Defer(func() { _ = srv.Close() })
 			e.Setenv("URL", "http://"+l.Addr().String())
+			if err := aiccServers(e); err != nil {
+				return err
+			}
 			return mutualServer(e)
 		},
 	})
