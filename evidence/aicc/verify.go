@@ -114,6 +114,11 @@ func (r *Result) verifyToken(text string, e *Expect) (crypto.PublicKey, bool) {
 	if !r.judge("token", err, "a compact JWT") {
 		return nil, false
 	}
+	// TMCP-23.6-1: A verifier MUST verify the token with a key that its operator
+	// pinned.
+	// TMCP-23.6-3: A verifier MUST refuse a token whose algorithm, issuer or time is
+	// not as above, or whose `policies_matched` does not name the policy that was
+	// asked for.
 	x := token.Expect{Kind: token.AICC, Now: e.Now, Skew: e.Skew, NoNonce: true, AllowDebug: e.AllowDebug}
 	if e.Policy != "" {
 		x.Policies = []string{e.Policy}
@@ -164,6 +169,8 @@ func (r *Result) bound(n *Node, e *Expect, ev *Evidence) error {
 	case !e.NoKey && n.PEM == "":
 		return errors.New("there is no key (key_info.pub_key_info)")
 	}
+	// TMCP-23.6-4: A verifier MUST refuse report data that are not those of its own
+	// nonce and the key, directly or through a proof of which it chose the algorithm.
 	want := Binding(e.Nonce, n.PEM)
 	if ev.Proof != nil {
 		return ev.Proof.Verify(Leaf(want), r.ReportData)
@@ -200,6 +207,8 @@ func carries(tok []byte) bool {
 // ownKey refuses tokens that carry a key other than the pinned one which signed
 // them: clients that believe it would verify something else.
 func ownKey(claims map[string]any, signer crypto.PublicKey) error {
+	// TMCP-23.6-2: A verifier MUST refuse a token that carries a key which is not the
+	// pinned one.
 	for _, m := range keyClaims {
 		v, there := claims[m]
 		if !there {

@@ -267,6 +267,8 @@ func (k *ClientKeys) attest(ctx context.Context) (*attested, error) {
 			}
 			a.info.Policies = slices.DeleteFunc(a.info.Policies, func(p string) bool { return !slices.Contains(v.policies, p) })
 		} else if err = fmt.Errorf("attestation of node %q: %w", n.Name, err); !k.o.Unattested {
+			// TMCP-23.6-5: A client MUST NOT use a key whose attestation failed unless its
+			// operator allowed that by name, whatever its configuration file says.
 			return nil, err
 		} else if a.info.Failure == "" {
 			a.info.Failure, a.info.Attested = err.Error(), false
