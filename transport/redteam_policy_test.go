@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
 	"github.com/trustedmcp/tmcp/internal/jsonrpc"
 	"github.com/trustedmcp/tmcp/protocol"
 	"github.com/trustedmcp/tmcp/transport"
@@ -158,7 +160,7 @@ func TestAuthorizeStdioPlaintext(t *testing.T) {
 		`{"jsonrpc":"2.0","id":"s1","result":{"name":"forbidden"}}`, // a response: nothing of it is judged here but its kind
 		`[{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"forbidden"}}]`,
 		`{"jsonrpc":"2.0","id":3,"method":"tools/call","method":"ping","params":{"name":"forbidden"}}`,
-		`{"jsonrpc":"2.0","id":4,"method":"tools/call","params":{"name":"allowed","Name":"forbidden"}}`,
+		`{"jsonrpc":"2.0","id":4,"method":"tools/call","params":{"name":"allowed","Name":"hidden"}}`,
 		`{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"allowed","arguments":{"frame":"` + long + `"},"frame":""}}`,
 		`not JSON, forbidden`,
 	}
@@ -207,7 +209,7 @@ func TestAuthorizeStdioPlaintext(t *testing.T) {
 			wg.Wait()
 			passed := 0
 			for _, l := range got {
-				if strings.Contains(l, "forbidden") && !strings.Contains(l, `"result"`) {
+				if strings.Contains(l, "hidden") || strings.Contains(l, "forbidden") && !strings.Contains(l, `"result"`) {
 					t.Errorf("%s reached the other side unjudged", l)
 				}
 				if strings.Contains(l, "last") {
@@ -325,5 +327,32 @@ func TestAuthorizeKeepsReasons(t *testing.T) {
 	_, m := send(t, s.client(t, transport.ClientConfig{}), s.url, http.MethodPost, modernCall("tools/call", `"name":"allowed"`))
 	if m == nil || !strings.Contains(string(m.Error), "policy-denied") || strings.Contains(string(m.Error), "10.0.0.7") {
 		t.Errorf("%+v", m)
+	}
+}
+
+// Over pipes too, the standing stream is one, and its opening no end of a session.
+func TestAuthorizeStdioStream(t *testing.T) {
+	var mu sync.Mutex
+	kinds := map[transport.CallKind]int{}
+	server := mcp.NewServer(&mcp.Implementation{Name: "s", Version: "1"}, nil)
+	mcp.AddTool(server, &mcp.Tool{Name: "allowed"}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+		return said("done"), nil, nil
+	})
+	cs, _ := stdioPair(t, server, mcp.NewClient(&mcp.Implementation{Name: "c", Version: "1"}, nil), transport.Modern, protocol.ModeRequired, legacyVersion,
+		func(_ *transport.ClientConfig, s *transport.ServerConfig) {
+			s.Authorize = func(_ context.Context, c *transport.Call) error {
+				mu.Lock()
+				defer mu.Unlock()
+				kinds[c.Kind]++
+				return nil
+			}
+		})
+	for range 2 {
+		callText(t, cs, "allowed", nil)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if kinds[transport.CallStream] == 0 || kinds[transport.CallEnd] != 0 || kinds[transport.CallRequest] < 2 {
+		t.Errorf("asked about %v", kinds)
 	}
 }
