@@ -88,7 +88,7 @@ var recipes = map[string]*Build{
 		Output: raw,
 	},
 	"assemblyscript": {
-		Tools:  []Tool{{Name: "asc", Programs: []string{"asc"}, NPM: "assemblyscript@0.28.20", Hint: "install Node.js with npm (apt-get install nodejs npm)"}},
+		Tools:  []Tool{{Name: "asc", Programs: []string{"asc"}, NPM: "assemblyscript@0.28.20", Hint: "install Node.js with npm (apt-get install nodejs npm), which fetches it from npm's registry"}},
 		Steps:  []Step{{Args: []string{"{asc}", "policy.ts", "--runtime", "stub", "-O3", "--use", "abort=", "-o", raw}}},
 		Output: raw,
 	},

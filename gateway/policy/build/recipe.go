@@ -105,7 +105,14 @@ func (t *toolchain) find(ctx context.Context, tool guests.Tool) (string, error) 
 		if ctx.Err() != nil {
 			return "", err
 		}
-		tried = append(tried, err.Error())
+		why := err.Error()
+		var failed *CommandError
+		if errors.As(err, &failed) { // without a network, most of the time
+			for line := range strings.Lines(failed.Output) {
+				why += "\n  " + strings.TrimRight(line, "\r\n")
+			}
+		}
+		tried = append(tried, why)
 	}
 	if tool.Else != "" {
 		return tool.Else, nil
