@@ -31,13 +31,19 @@ type Built struct {
 // Build runs the project's toolchain, gives the module its metadata, and tries
 // it as a host would. The module is written only if that succeeds. Errors are
 // [*ToolError], [*CommandError], [*RefusedError] and those of files.
-func (p *Project) Build(ctx context.Context, o Options) (*Built, error) {
+func (p *Project) Build(ctx context.Context, o Options) (_ *Built, err error) {
+	// A build that fails leaves no module: who runs, signs or pushes the folder next
+	// would have the one from before, and think it is of these sources.
+	defer func() {
+		if err != nil {
+			_ = os.Remove(filepath.Join(p.Dir, ModuleFile))
+		}
+	}()
 	if o.Say == nil {
 		o.Say = func(string, ...any) {}
 	}
 	recipe := &guests.Build{Steps: []guests.Step{{Args: p.Manifest.Build}}, Output: p.Output}
 	if len(p.Manifest.Build) == 0 {
-		var err error
 		if recipe, err = guests.Recipe(p.Lang); err != nil {
 			return nil, err
 		}

@@ -110,6 +110,7 @@ func TestBuildFails(t *testing.T) {
 		var said []string
 		p := project(t, c.manifest, corpus.Debug().Module())
 		write(t, filepath.Join(p.Dir, "raw.wasm"), "left from before")
+		write(t, filepath.Join(p.Dir, "policy.wasm"), "from before")
 		_, err := p.Build(t.Context(), options(&said))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
@@ -119,7 +120,7 @@ func TestBuildFails(t *testing.T) {
 			t.Errorf("%s: output %q", name, failed.Output)
 		}
 		if _, err := os.Stat(filepath.Join(p.Dir, "policy.wasm")); err == nil {
-			t.Errorf("%s: a module was written", name)
+			t.Errorf("%s: a module was written, or one from before is left", name)
 		}
 	}
 }
