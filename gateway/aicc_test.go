@@ -191,6 +191,14 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
+// Evidence tells whether the weaker profile is served too.
+func TestConfigDigestTellsOfTheWeakerProfile(t *testing.T) {
+	without, with := gateway.ServeConfig{}, gateway.ServeConfig{AICC: &gateway.AICCServer{Also: true}}
+	if bytes.Equal(without.ConfigDigest(), with.ConfigDigest()) {
+		t.Error("evidence is the same with the weaker profile and without")
+	}
+}
+
 func tryDial(t *testing.T, url string) (*mcp.ClientSession, error) {
 	t.Helper()
 	tr := &http.Transport{}

@@ -22,6 +22,7 @@ import (
 	"github.com/trustedmcp/tmcp/internal/dcbor"
 	"github.com/trustedmcp/tmcp/internal/jsonrpc"
 	"github.com/trustedmcp/tmcp/protocol"
+	wire "github.com/trustedmcp/tmcp/protocol/aicc"
 	"github.com/trustedmcp/tmcp/transport"
 )
 
@@ -95,10 +96,14 @@ func (cfg *ServeConfig) offer() protocol.Offer {
 // ConfigDigest is the digest of what decides whom the code behind the gateway
 // obeys and talks to, that evidence binds beside the measured code: SHA-256 over
 // the deterministic CBOR array of the label, the command with its arguments, the
-// upstream URL, the mode, the carriers, and whether the host name is rewritten. The
-// environment is not in it: measure what sets it.
+// upstream URL, the mode, the carriers, whether the host name is rewritten, and
+// "aicc-0.1" where that weaker profile is served too. The environment is not in it: measure what sets it.
 func (cfg *ServeConfig) ConfigDigest() []byte {
-	b := dcbor.AppendText(dcbor.AppendArray(nil, 6), "org.trustedmcp/trust v1 gateway configuration")
+	members := 6
+	if cfg.AICC != nil {
+		members++
+	}
+	b := dcbor.AppendText(dcbor.AppendArray(nil, members), "org.trustedmcp/trust v1 gateway configuration")
 	b = dcbor.AppendArray(b, len(cfg.Command))
 	for _, a := range cfg.Command {
 		b = dcbor.AppendText(b, a)
@@ -110,6 +115,9 @@ func (cfg *ServeConfig) ConfigDigest() []byte {
 		b = dcbor.AppendText(b, c.String())
 	}
 	b = dcbor.AppendBool(b, cfg.RewriteHost)
+	if cfg.AICC != nil {
+		b = dcbor.AppendText(b, wire.Profile)
+	}
 	d := sha256.Sum256(b)
 	return d[:]
 }
