@@ -144,7 +144,7 @@ func golang(b *testing.B, url string, rt http.RoundTripper) runner {
 	}
 }
 
-func loopback(b *testing.B) http.RoundTripper {
+func loopback(b testing.TB) http.RoundTripper {
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	base.MaxIdleConnsPerHost = 64
 	b.Cleanup(base.CloseIdleConnections)
