@@ -36,6 +36,8 @@ func (f *aiccFlags) addServe(cmd *cobra.Command) {
 	fl.StringVar(&f.beside, "also", "", "aicc-0.1: serve that weaker profile too, at the same URL")
 	fl.StringVar(&f.key, "aicc-key", wire.PrivateKeyFile, "profile aicc-0.1: file with the server's RSA private key (PEM)")
 	fl.StringVar(&f.config, "aicc-config", "", "profile aicc-0.1: server_config.json of the AICC package, in place of --aicc-key")
+	fl.StringVar(&f.tokenKeys, "aicc-token-keys", "", "profile aicc-0.1: file with the keys (JWKS or PEM) of the attestation service's tokens, for --aicc-config")
+	fl.BoolVar(&f.unattested, "aicc-unattested", false, "profile aicc-0.1: serve although --aicc-config asks for clients that are attested, and they are not")
 }
 
 func (f *aiccFlags) addConnect(cmd *cobra.Command) {
@@ -112,11 +114,15 @@ func (f *aiccFlags) server(cfg *gateway.ServeConfig, t *trustFlags, w io.Writer)
 		}
 	}
 	warn(w, "tmcp serve", sc.Warnings)
-	keys, err := aicc.NewServerKeys(*sc, aicc.ServerOptions{Options: f.options(t, cfg.Logger)})
+	o, err := f.options(t, cfg.Logger)
 	if err != nil {
 		return err
 	}
-	if len(keys.Keys()) == 0 {
+	keys, err := aicc.NewServerKeys(*sc, aicc.ServerOptions{Options: o})
+	if err != nil {
+		return err
+	}
+	if keys.Public() == nil {
 		return fmt.Errorf("profile %s: no private key can be read from %s; make one with openssl genrsa -traditional -out %s 4096", wire.Profile, sc.KeyFile, wire.PrivateKeyFile)
 	}
 	cfg.AICC = &gateway.AICCServer{Keys: keys.Keys, Also: f.beside != ""}
@@ -134,12 +140,9 @@ func (f *aiccFlags) client(ctx context.Context, cfg *gateway.ConnectConfig, t *t
 		}
 	}
 	warn(w, "tmcp connect", cc.Warnings)
-	o := f.options(t, cfg.Logger)
-	if f.tokenKeys != "" {
-		var err error
-		if o.TokenKeys, err = aicc.LoadTokenKeys(f.tokenKeys); err != nil {
-			return fmt.Errorf("--aicc-token-keys: %w", err)
-		}
+	o, err := f.options(t, cfg.Logger)
+	if err != nil {
+		return err
 	}
 	keys, err := aicc.NewClientKeys(*cc, o)
 	if err != nil {
@@ -155,8 +158,14 @@ func (f *aiccFlags) client(ctx context.Context, cfg *gateway.ConnectConfig, t *t
 	return nil
 }
 
-func (f *aiccFlags) options(t *trustFlags, log *slog.Logger) aicc.Options {
-	return aicc.Options{Unattested: f.unattested, AllowSimulated: t.simulator, Logger: log}
+func (f *aiccFlags) options(t *trustFlags, log *slog.Logger) (o aicc.Options, err error) {
+	o = aicc.Options{Unattested: f.unattested, AllowSimulated: t.simulator, Logger: log}
+	if f.tokenKeys != "" {
+		if o.TokenKeys, err = aicc.LoadTokenKeys(f.tokenKeys); err != nil {
+			return o, fmt.Errorf("--aicc-token-keys: %w", err)
+		}
+	}
+	return o, nil
 }
 
 func warn(w io.Writer, who string, warnings []string) {

@@ -82,7 +82,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })
 	root.AddCommand(keygenCommand(), inspectCommand(), serveCommand(), connectCommand(), demoCommand(),
-		attestCommand(), evidenceCommand(), corimCommand(), measureCommand(), collateralCommand(), verifierCommand(), policyCommand(), sealCommand(), openCommand(), keyobjectCommand())
+		attestCommand(), evidenceCommand(), corimCommand(), measureCommand(), collateralCommand(), verifierCommand(), policyCommand(), sealCommand(), openCommand(), keyobjectCommand(), aiccCommand())
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return 0

@@ -74,6 +74,7 @@ func TestScripts(t *testing.T) {
 			"program":    program,
 			"module":     module,
 			"policy":     rulesFor,
+			"expand":     expand,
 		},
 	})
 }
