@@ -366,6 +366,9 @@ func (f *runFlags) replay(role conformance.Role) func(*conformance.Result) strin
 	}
 	return func(r *conformance.Result) string {
 		words := append([]string{"tmcp-conform"}, before...)
+		if f.aicc() { // which the case alone does not say
+			words = append(words, "--profile", string(conformance.ProfileAICC))
+		}
 		words = append(words, "--case", r.Case.ID, "--era", string(r.Era), "--json", "-")
 		words = append(words, after...)
 		for i, w := range words {
