@@ -195,8 +195,12 @@ func TestHostileSender(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", tt.name, err, tt.want)
 		}
 		r, err := sealfile.NewReader(bytes.NewReader(b), p.key)
+		var out bytes.Buffer
 		if err == nil {
-			_, err = r.WriteTo(new(bytes.Buffer))
+			_, err = r.WriteTo(&out)
+			if size := r.Metadata().Size; size >= 0 && int64(out.Len()) > size {
+				t.Errorf("%s: %d bytes came out", tt.name, out.Len())
+			}
 		}
 		if reason(err) != tt.want {
 			t.Errorf("%s, by WriteTo: got %v, want %s", tt.name, err, tt.want)
@@ -211,6 +215,7 @@ type vector struct {
 	Note    string `json:"note"`
 	Key     string `json:"key"`     // hex: file key, as FileKey.Bytes
 	Object  string `json:"object"`  // hex: its key object
+	Pin     string `json:"pin"`     // thumbprint of the identity key that signed it
 	Sealed  string `json:"sealed"`  // hex
 	Meta    string `json:"meta"`    // hex
 	Content string `json:"content"` // hex
@@ -258,6 +263,13 @@ func TestVectors(t *testing.T) {
 			t.Errorf("%s: the key is written otherwise: %v", v.Note, err)
 		}
 		sealed, object := unhex(t, v.Sealed), unhex(t, v.Object)
+		pin, err := protocol.ParseThumbprint(v.Pin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := protocol.VerifyFileKeyObject(object, protocol.Expect{Identity: uri, Anchor: protocol.Pin(pin), Now: now}); err != nil {
+			t.Errorf("%s: its key object: %v", v.Note, err)
+		}
 		got, err := open(sealed, key)
 		if err != nil || !bytes.Equal(got, unhex(t, v.Content)) {
 			t.Errorf("%s: %d bytes, %v", v.Note, len(got), err)
@@ -300,7 +312,7 @@ func makeVectors(t *testing.T) {
 		}
 		sealed := seal(t, p.to, content, c.o)
 		m, _ := openByHand(t, p.key, sealed)
-		all = append(all, vector{c.note, hex.EncodeToString(secret), hex.EncodeToString(p.object), hex.EncodeToString(sealed), hex.EncodeToString(m), hex.EncodeToString(content)})
+		all = append(all, vector{c.note, hex.EncodeToString(secret), hex.EncodeToString(p.object), p.id.Thumbprint().String(), hex.EncodeToString(sealed), hex.EncodeToString(m), hex.EncodeToString(content)})
 	}
 	b, err := json.MarshalIndent(all, "", " ")
 	if err != nil {
