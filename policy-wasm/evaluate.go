@@ -195,9 +195,11 @@ type guest struct {
 	cap               uint64
 	linked, ctx       context.Context // it was made in; it is called in
 	unlink            func()
-	funcs             map[string]api.Function // looked up before
-	uses              int                     // evaluations that it was kept after
-	pages             uint32                  // of memory when it was made
+	gate              api.Function // scan.CallFunc; nil: there is none
+	calls             []string     // what it calls
+	stack             [3]uint64    // its parameters and result
+	uses              int          // evaluations that it was kept after
+	pages             uint32       // of memory when it was made
 }
 
 // instanceConfig is that of every instance: anonymous, and nothing is started by
@@ -219,6 +221,9 @@ func (p *Policy) instance(ctx context.Context, fuel, limit uint64) (*guest, *Fai
 	g := &guest{m: m, memory: m.Memory(), fuel: mutable(scan.FuelGlobal), depth: mutable(scan.DepthGlobal), grow: mutable(scan.GrowGlobal), granted: min(fuel, 1<<62), cap: limit}
 	g.fuel.Set(g.granted)
 	g.pages = g.memory.Size() / pageSize
+	if g.calls = p.calls; len(p.calls) > 0 {
+		g.gate = m.ExportedFunction(scan.CallFunc)
+	}
 	if p.module.Starts() {
 		if _, f := g.call(ctx, scan.StartFunc); f != nil {
 			return g, f
@@ -234,17 +239,11 @@ func (p *Policy) instance(ctx context.Context, fuel, limit uint64) (*guest, *Fai
 
 // call calls an export, and tells the causes of a trap apart.
 func (g *guest) call(ctx context.Context, name string, args ...uint64) (uint64, *Failure) {
-	fn := g.funcs[name]
-	if fn == nil {
-		fn = g.m.ExportedFunction(name)
-	}
-	out, err := fn.Call(ctx, args...)
+	out, err := g.invoke(ctx, name, args)
 	var f *Failure
 	switch {
-	case err == nil && len(out) == 0:
-		return 0, nil
 	case err == nil:
-		return out[0], nil
+		return out, nil
 	case errors.As(err, &f): // a host function's panic
 		return 0, f
 	case int64(g.fuel.Get()) < 0:
@@ -255,6 +254,20 @@ func (g *guest) call(ctx context.Context, name string, args ...uint64) (uint64, 
 		return 0, fail(ReasonMemory, name+": trapped after memory was refused")
 	}
 	return 0, fail(ReasonTrap, name+": "+err.Error())
+}
+
+func (g *guest) invoke(ctx context.Context, name string, args []uint64) (uint64, error) {
+	if i := slices.Index(g.calls, name); i >= 0 && g.gate != nil {
+		g.stack = [3]uint64{uint64(i)}
+		copy(g.stack[1:], args)
+		err := g.gate.CallWithStack(ctx, g.stack[:])
+		return g.stack[0], err
+	}
+	out, err := g.m.ExportedFunction(name).Call(ctx, args...)
+	if err != nil || len(out) == 0 {
+		return 0, err
+	}
+	return out[0], nil
 }
 
 // spent is the failure that fuel ran out.

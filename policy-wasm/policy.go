@@ -128,7 +128,8 @@ type Policy struct {
 	places   chan struct{}
 	pool     chan *guest
 	last     atomic.Pointer[accepted]
-	starts   uint64 // fuel
+	starts   uint64   // fuel
+	calls    []string // what scan.CallFunc calls
 }
 
 // logImport is the one import that there is: tmcp_1 log (pointer, length).
@@ -298,8 +299,14 @@ func (p *Policy) compile(ctx context.Context) (f *Failure) {
 			return asFailure(err)
 		}
 	}
+	if p.foreign == nil {
+		p.calls = []string{scan.StartFunc, exportInitialize, exportAllocate}
+		for _, e := range p.meta.Entries {
+			p.calls = append(p.calls, e.export())
+		}
+	}
 	var err error
-	if p.compiled, err = p.rt.CompileModule(ctx, p.module.Instrument()); err != nil {
+	if p.compiled, err = p.rt.CompileModule(ctx, p.module.Instrument(p.calls...)); err != nil {
 		return fail(ReasonInvalid, err.Error())
 	}
 	return nil

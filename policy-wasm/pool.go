@@ -56,12 +56,6 @@ func (p *Policy) keep(g *guest) bool {
 	if g.uses++; g.uses >= poolUses || g.memory.Size()/pageSize > g.pages+poolGrowth {
 		return false
 	}
-	if g.funcs == nil && p.foreign == nil {
-		g.funcs = map[string]api.Function{exportAllocate: g.m.ExportedFunction(exportAllocate)}
-		for _, e := range p.meta.Entries {
-			g.funcs[e.export()] = g.m.ExportedFunction(e.export())
-		}
-	}
 	select {
 	case p.pool <- g:
 		return true

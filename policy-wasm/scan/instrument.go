@@ -1,5 +1,7 @@
 package scan
 
+import "slices"
+
 // Names of what [Module.Instrument] exports. All globals are mutable; fuel is
 // an i64, the others are i32.
 const (
@@ -7,6 +9,7 @@ const (
 	DepthGlobal = reserved + "depth" // calls that may still be nested. Negative: too deep
 	GrowGlobal  = reserved + "grow"  // 1: memory.grow was refused
 	StartFunc   = reserved + "start" // the start function, for the host to call
+	CallFunc    = reserved + "call"  // (number, a, b) calls one of the functions that Instrument was given, and has its result as an i64
 )
 
 // Instrument returns the module with its code counting fuel and the depth of
@@ -18,24 +21,39 @@ const (
 // Fuel is charged on entering a function and on each round of a loop, for all
 // instructions that may run before the next charge: an upper bound, the same in
 // every engine.
-func (m *Module) Instrument() []byte {
+//
+// With names of exported functions, or [StartFunc], there is [CallFunc] too: an
+// engine makes a stack for each function that is called from outside, so it is
+// cheaper to call one. Those functions have at most two parameters, all i32, and
+// as result nothing, an i32 or an i64. The number of others, and of what is not
+// there, traps.
+func (m *Module) Instrument(names ...string) []byte {
 	out := append([]byte{}, "\x00asm\x01\x00\x00\x00"...)
-	for _, id := range []int{secType, secImport, secFunction, secTable} {
-		out = m.copySection(out, id)
+	var gate []byte // the code of CallFunc
+	if len(names) > 0 && m.sections[secCode].present {
+		gate = m.gate(names)
+		out = appendSection(out, secType, append(m.vector(secType, 1), 0x60, 3, byte(I32), byte(I32), byte(I32), 1, byte(I64)))
+		out = m.copySection(out, secImport)
+		out = appendSection(out, secFunction, appendUint(m.vector(secFunction, 1), uint64(len(m.types))))
+	} else {
+		for _, id := range []int{secType, secImport, secFunction} {
+			out = m.copySection(out, id)
+		}
 	}
+	out = m.copySection(out, secTable)
 	if !m.imported { // who gives the memory bounds it
 		mem := append(appendUint([]byte{1, 1}, uint64(m.Pages)), appendUint(nil, uint64(m.max))...)
 		out = appendSection(out, secMemory, mem)
 	}
 	out = appendSection(out, secGlobal, m.newGlobals())
-	out = appendSection(out, secExport, m.newExports())
+	out = appendSection(out, secExport, m.newExports(gate != nil))
 	out = m.copySection(out, secElement)
 	data := m.newData()
 	if data == nil {
 		out = m.copySection(out, secDataCount)
 	}
 	if m.sections[secCode].present {
-		out = appendSection(out, secCode, m.newCode())
+		out = appendSection(out, secCode, m.newCode(gate))
 	}
 	if data == nil {
 		return m.copySection(out, secData)
@@ -130,8 +148,11 @@ func (m *Module) fuel() uint64  { return uint64(m.globals) }
 func (m *Module) depth() uint64 { return uint64(m.globals) + 1 }
 func (m *Module) grown() uint64 { return uint64(m.globals) + 2 }
 
-func (m *Module) newExports() []byte {
+func (m *Module) newExports(gate bool) []byte {
 	more := 3
+	if gate {
+		more++
+	}
 	if m.Starts() {
 		more++
 	}
@@ -146,15 +167,62 @@ func (m *Module) newExports() []byte {
 	if m.Starts() {
 		add(StartFunc, KindFunc, uint64(m.start))
 	}
+	if gate {
+		add(CallFunc, KindFunc, uint64(len(m.funcs)))
+	}
 	return b
 }
 
-func (m *Module) newCode() []byte {
-	out := appendUint(nil, uint64(len(m.bodies)))
+// gate is the body of [CallFunc]. It costs no fuel and no depth.
+func (m *Module) gate(names []string) []byte {
+	b := []byte{0} // no locals
+	for i, name := range names {
+		index := m.start
+		if name != StartFunc {
+			e, ok := m.exports[name]
+			if index = e.index; !ok || e.kind != KindFunc {
+				continue
+			}
+		}
+		if index < 0 {
+			continue
+		}
+		t := m.types[m.funcs[index]]
+		if len(t.Params) > 2 || slices.ContainsFunc(t.Params, func(p ValueType) bool { return p != I32 }) {
+			continue
+		}
+		b = append(b, opLocalGet, 0, opI32Const)
+		b = append(appendInt(b, int64(i)), opI32Eq, opIf, noResult)
+		for k := range t.Params {
+			b = append(b, opLocalGet, byte(k+1))
+		}
+		b = appendUint(append(b, opCall), uint64(index))
+		switch {
+		case len(t.Results) == 0:
+			b = append(b, opI64Const, 0)
+		case t.Results[0] == I32:
+			b = append(b, opI64ExtendU)
+		case t.Results[0] != I64: // traps, when it is asked for
+			b = append(b, opUnreachable)
+		}
+		b = append(b, opReturn, opEnd)
+	}
+	return append(b, opUnreachable, opEnd)
+}
+
+func (m *Module) newCode(gate []byte) []byte {
+	n := len(m.bodies)
+	if gate != nil {
+		n++
+	}
+	out := appendUint(nil, uint64(n))
 	var buf []byte
 	for i := range m.bodies {
 		buf = m.newBody(buf[:0], &m.bodies[i])
 		out = append(appendUint(out, uint64(len(buf))), buf...)
+	}
+	if gate != nil {
+		out = append(appendUint(out, uint64(len(gate))), gate...)
 	}
 	return out
 }
