@@ -82,8 +82,7 @@ func words(line string) []string {
 // commands is the program without its surroundings.
 func commands() *cobra.Command {
 	root := &cobra.Command{Use: "tmcp"}
-	root.AddCommand(keygenCommand(), inspectCommand(), serveCommand(), connectCommand(), demoCommand(),
-		attestCommand(), evidenceCommand(), corimCommand(), measureCommand(), collateralCommand(), verifierCommand(), policyCommand(), sealCommand(), openCommand(), keyobjectCommand())
+	root.AddCommand(subcommands()...)
 	return root
 }
 

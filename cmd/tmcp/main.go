@@ -81,8 +81,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })
-	root.AddCommand(keygenCommand(), inspectCommand(), serveCommand(), connectCommand(), demoCommand(),
-		attestCommand(), evidenceCommand(), corimCommand(), measureCommand(), collateralCommand(), verifierCommand(), policyCommand(), sealCommand(), openCommand(), keyobjectCommand(), aiccCommand())
+	root.AddCommand(subcommands()...)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return 0
@@ -104,6 +103,12 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	return exitFailure
+}
+
+func subcommands() []*cobra.Command {
+	return []*cobra.Command{keygenCommand(), inspectCommand(), serveCommand(), connectCommand(), demoCommand(),
+		attestCommand(), evidenceCommand(), corimCommand(), measureCommand(), collateralCommand(), verifierCommand(),
+		policyCommand(), sealCommand(), openCommand(), keyobjectCommand(), aiccCommand()}
 }
 
 // version is that of the module, or the revision that was built.
