@@ -56,7 +56,7 @@ type ClientConfig struct {
 
 // A ServerConfig is the published package's server_config.json.
 type ServerConfig struct {
-	KeyFile         string        // key_file
+	KeyFile         string        // key_file; it may hold up to four keys, newest first
 	Random          bool          // key_type "random": a new key at each RefreshInterval
 	RefreshInterval time.Duration // refresh_interval; 0: DefaultInterval; -1: never
 	// ClientRA has the clients' service attested before anything is opened; nil when

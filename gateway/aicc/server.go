@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -39,8 +40,8 @@ type ServerOptions struct {
 type ServerKeys struct {
 	cfg  ServerConfig
 	o    ServerOptions
-	file *watched[*rsa.PrivateKey] // nil: random keys
-	gate *ClientKeys               // what must be attested of clients; nil: nothing
+	file *watched[[]*rsa.PrivateKey] // nil: random keys
+	gate *ClientKeys                 // what must be attested of clients; nil: nothing
 
 	mu     sync.Mutex
 	keys   []heldKey // newest first
@@ -84,7 +85,7 @@ func NewServerKeys(cfg ServerConfig, o ServerOptions) (*ServerKeys, error) {
 	case cfg.KeyFile != "" && cfg.Random:
 		return nil, errors.New("a key file and random keys: choose one")
 	case cfg.KeyFile != "":
-		s.file = watch(cfg.KeyFile, cfg.RefreshInterval, &s.o.Options, wire.ParsePrivateKey)
+		s.file = watch(cfg.KeyFile, cfg.RefreshInterval, &s.o.Options, privateKeys)
 		if _, _, err := s.file.get(); err != nil {
 			return nil, err
 		}
@@ -98,7 +99,7 @@ func NewServerKeys(cfg ServerConfig, o ServerOptions) (*ServerKeys, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.add(key)
+		s.add([]*rsa.PrivateKey{key})
 		if cfg.RefreshInterval > 0 && cfg.RefreshInterval*(MaxKeys-1) < DefaultInterval {
 			o.Logger.Warn("keys change so often that clients which look for a new one once an hour lose calls", "refresh_interval", cfg.RefreshInterval, "keys_kept", MaxKeys)
 		}
@@ -141,12 +142,12 @@ func (s *ServerKeys) all() []*rsa.PrivateKey {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.o.Now()
-	var newest *rsa.PrivateKey
+	var given []*rsa.PrivateKey
 	if s.file != nil {
-		newest, _, _ = s.file.get() // what it held before, while it can't be read
+		given, _, _ = s.file.get() // what it held before, while it can't be read
 	}
-	if newest != nil {
-		s.add(newest)
+	if given != nil {
+		s.add(given)
 	} else if s.cfg.Random && s.cfg.RefreshInterval > 0 && !s.making && !now.Before(s.due) {
 		s.making = true
 		go s.generate()
@@ -159,23 +160,51 @@ func (s *ServerKeys) all() []*rsa.PrivateKey {
 	return out
 }
 
-// add puts a key in front, unless it is there. Callers hold the mutex, or are
+// add puts keys in front of those that there are. Callers hold the mutex, or are
 // the only ones.
-func (s *ServerKeys) add(key *rsa.PrivateKey) {
+func (s *ServerKeys) add(given []*rsa.PrivateKey) {
 	now := s.o.Now()
 	s.due = now.Add(s.cfg.RefreshInterval)
-	if len(s.keys) > 0 && (s.keys[0].key == key || s.keys[0].key.Equal(key)) {
+	if slices.EqualFunc(s.keys[:min(len(given), len(s.keys))], given, func(h heldKey, k *rsa.PrivateKey) bool { return h.key == k && h.replaced.IsZero() }) &&
+		(len(s.keys) == len(given) || !s.keys[len(given)].replaced.IsZero()) {
 		return
 	}
-	if len(s.keys) > 0 {
-		s.keys[0].replaced = now
+	var next []heldKey
+	for _, k := range given {
+		next = append(next, heldKey{key: k})
 	}
-	s.keys = slices.DeleteFunc(s.keys, func(k heldKey) bool { return k.key.Equal(key) }) // an old one that came back
-	s.keys = slices.Insert(s.keys, 0, heldKey{key: key})
-	if len(s.keys) > MaxKeys {
-		s.keys = s.keys[:MaxKeys:MaxKeys]
+	for _, h := range s.keys {
+		if slices.ContainsFunc(given, func(k *rsa.PrivateKey) bool { return k.Equal(h.key) }) {
+			continue
+		}
+		if h.replaced.IsZero() {
+			h.replaced = now
+		}
+		next = append(next, h)
 	}
-	s.o.Logger.Info("a new private key", "thumbprint", wire.Thumbprint(&key.PublicKey), "keys", len(s.keys))
+	s.keys = next[:min(len(next), MaxKeys)]
+	s.o.Logger.Info("private keys", "newest", wire.Thumbprint(&given[0].PublicKey), "keys", len(s.keys))
+}
+
+// privateKeys reads the private keys of a file, newest first. The published
+// package reads the first; the others are for a server that restarts while
+// clients still have the key before.
+func privateKeys(b []byte) (keys []*rsa.PrivateKey, err error) {
+	for len(keys) < MaxKeys {
+		block, rest := pem.Decode(b)
+		if block == nil && len(keys) > 0 {
+			return keys, nil
+		}
+		k, err := wire.ParsePrivateKey(b[:len(b)-len(rest)])
+		if err != nil {
+			return nil, err
+		}
+		keys, b = append(keys, k), rest
+	}
+	if block, _ := pem.Decode(b); block != nil {
+		return nil, fmt.Errorf("more than %d private keys", MaxKeys)
+	}
+	return keys, nil
 }
 
 // generate makes the next random key: it takes seconds.
@@ -189,5 +218,5 @@ func (s *ServerKeys) generate() {
 		s.o.Logger.Error("no new key could be made; the one before is used", "err", err)
 		return
 	}
-	s.add(key)
+	s.add([]*rsa.PrivateKey{key})
 }
