@@ -34,3 +34,21 @@ func TestLabelsTakeNoChecks(t *testing.T) {
 		}
 	}
 }
+
+// A policy's vector does not say which of several devices it means: what nobody
+// verified of one stays unknown, but for the code. It never makes anything better.
+func TestMergeOfSeveral(t *testing.T) {
+	all := ear.Vector{}
+	for i := range all {
+		all[i] = 2
+	}
+	for _, one := range []bool{true, false} {
+		v := merge(ear.Vector{ear.Executables: ear.UnrecognizedRuntime, ear.Hardware: ear.UnsafeHardware}, all, one)
+		if (v[ear.InstanceIdentity] == 2) != one || v[ear.Executables] != 2 || v[ear.Hardware] != ear.UnsafeHardware {
+			t.Errorf("of one device %v: %v", one, v)
+		}
+		if v := merge(ear.Vector{ear.Executables: ear.ContraindicatedRuntime}, all, one); v[ear.Executables] != ear.ContraindicatedRuntime {
+			t.Errorf("what is known to be other code is now %v", v[ear.Executables])
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/trustedmcp/tmcp/evidence"
 	"github.com/trustedmcp/tmcp/evidence/appraise"
+	"github.com/trustedmcp/tmcp/evidence/sim"
 	"github.com/trustedmcp/tmcp/gateway/policy"
 	"github.com/trustedmcp/tmcp/gateway/policy/runtime"
 	policywasm "github.com/trustedmcp/tmcp/policy-wasm"
@@ -212,5 +213,20 @@ func TestBundleRule(t *testing.T) {
 		if _, err := policy.Load(t.Context(), o); err == nil || !strings.Contains(err.Error(), "all-allow") {
 			t.Errorf("%v: %v", o, err)
 		}
+	}
+}
+
+// What a module says of time reaches the result.
+func TestValidForEndsTheResult(t *testing.T) {
+	now := time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
+	meta := corpus.Meta()
+	meta.Development = true
+	answer := strings.Replace(corpus.AllowAnswer, `"obligations":[]`, `"obligations":[{"id":"valid-for","value":60}]`, 1)
+	l := load(t, policy.Options{Names: []string{file(t, "m.wasm", corpus.Guest{Metadata: meta, Answer: answer}.Module())}})
+	data := [64]byte{1}
+	w := must(must(sim.Default().TEE(sim.Options{Now: func() time.Time { return now }})).Attest(t.Context(), data))
+	r := appraiser(t, l.Appraises(), true).Evaluate(appraise.Input{CMW: w, ReportData: data[:], Now: now})
+	if r.Verdict != appraise.Accepted || !r.Expires.Equal(now.Add(time.Minute)) {
+		t.Errorf("until %v: %s", r.Expires, r.Explanation())
 	}
 }
