@@ -10,6 +10,9 @@ import (
 	wire "github.com/trustedmcp/tmcp/protocol/aicc"
 )
 
+// maxHeld bounds what is held of a stream before its first message, in bytes.
+const maxHeld = 4 << 10
+
 // An answer is what the server behind writes its answer to. An event stream that
 // answers a request is held until its first message: when that is the answer, it
 // is sent as a JSON body, else the stream is.
@@ -60,7 +63,10 @@ func (a *answer) first(ev sse.Event) error {
 	if a.out != nil || a.done { // decided within this Write
 		return nil
 	}
-	if ev.Data != nil && len(ev.Data) > 0 {
+	if len(ev.Data) == 0 && !ev.HasComment && len(a.buf) < maxHeld {
+		return nil // says from where to resume, and not yet what follows
+	}
+	if len(ev.Data) > 0 {
 		m, err := jsonrpc.Parse(ev.Data, jsonrpc.Limits{MaxBytes: a.limits.Message()})
 		if err == nil && m.IsResponse() && m.ID == a.id {
 			return a.whole(bytes.Clone(ev.Data))
@@ -190,11 +196,14 @@ func (a *answer) finish() error {
 	case a.done:
 		return a.err
 	case a.split != nil && a.err == nil:
-		if a.key != nil && len(a.buf) == 0 {
-			a.begin() // a stream that ends before it said anything
-			return nil
-		}
 		a.err = a.split.Close()
+		if a.err == nil && a.key != nil { // a stream that ends before it said anything: it may go on elsewhere
+			a.begin()
+			if _, a.err = a.out.Write(a.buf); a.err == nil {
+				a.err = a.out.Close()
+			}
+			return a.err
+		}
 		if a.err == nil {
 			a.err = wire.Errorf(wire.Truncated, "the server's event stream has no answer to %s", a.id)
 		}

@@ -281,31 +281,39 @@ func TestEveryAnswerIsSealed(t *testing.T) {
 	}
 }
 
-// An event stream with nothing but the answer becomes JSON; one with more stays
-// a stream, sealed line by line.
+// An event stream with no message but the answer becomes JSON, also when it first
+// says from where to resume; one with more stays a stream, sealed line by line, and
+// so does one that ends without a message.
 func TestStreams(t *testing.T) {
 	note := `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}`
-	url := serve(t, says("text/event-stream", "event: message\ndata: "+pong+"\n\n"), aicc.ServerConfig{})
-	body, key := seal(t, ping)
-	resp, answer := post(t, url, body, true)
-	if got, err := key.Open(answer, wire.Limits{}); err != nil || string(got) != pong || resp.Header.Get("Content-Type") != "application/json" {
-		t.Errorf("%v, %v, %s", resp.Header, err, answer)
+	for _, stream := range []string{"event: message\ndata: " + pong + "\n\n", "id: 1\nretry: 5\ndata:\n\ndata: " + pong + "\n\n"} {
+		url := serve(t, says("text/event-stream", stream), aicc.ServerConfig{})
+		body, key := seal(t, ping)
+		resp, answer := post(t, url, body, true)
+		if got, err := key.Open(answer, wire.Limits{}); err != nil || string(got) != pong || resp.Header.Get("Content-Type") != "application/json" {
+			t.Errorf("%v, %v, %s", resp.Header, err, answer)
+		}
 	}
-	for _, stream := range []string{"data: " + note + "\n\nid: 5\ndata: " + pong + "\n\n", "id: 1\ndata:\n\ndata: " + pong + "\n\n"} {
-		url = serve(t, says("text/event-stream", stream), aicc.ServerConfig{})
-		body, key = seal(t, ping)
-		resp, answer = post(t, url, body, true)
+	for stream, want := range map[string]string{
+		"data: " + note + "\n\nid: 5\ndata: " + pong + "\n\n":               "data: " + pong,
+		": still there\n\ndata: " + pong + "\n\n":                           "data: " + pong,
+		"id: 1\nretry: 5\ndata:\n\n":                                        "id: 1\n",
+		strings.Repeat("id: 1\ndata:\n\n", 1000) + "data: " + pong + "\n\n": "data: " + pong,
+	} {
+		url := serve(t, says("text/event-stream", stream), aicc.ServerConfig{})
+		body, key := seal(t, ping)
+		resp, answer := post(t, url, body, true)
 		if resp.Header.Get("Content-Type") != "text/event-stream" || bytes.Contains(answer, []byte("jsonrpc")) || bytes.Count(answer, []byte("\n")) != bytes.Count(answer, []byte("\r\n")) {
 			t.Errorf("%v, %q", resp.Header, answer)
 		}
 		opened, err := io.ReadAll(wire.NewLineOpener(bytes.NewReader(answer), key, wire.Limits{}))
-		if err != nil || !bytes.Contains(opened, []byte("data: "+pong)) {
+		if err != nil || !bytes.Contains(opened, []byte(want)) {
 			t.Errorf("%v, %s", err, opened)
 		}
 	}
 	// A stream that breaks off within an event must not look whole.
-	url = serve(t, says("text/event-stream", "data: "+note+"\n\ndata: {"), aicc.ServerConfig{})
-	body, _ = seal(t, ping)
+	url := serve(t, says("text/event-stream", "data: "+note+"\n\ndata: {"), aicc.ServerConfig{})
+	body, _ := seal(t, ping)
 	req, _ := http.NewRequestWithContext(t.Context(), "POST", url, bytes.NewReader(body))
 	req.Header.Set(wire.Header, "1")
 	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
