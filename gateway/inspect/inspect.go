@@ -5,6 +5,7 @@ package inspect
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/trustedmcp/tmcp/internal/jsonrpc"
 	"github.com/trustedmcp/tmcp/protocol"
+	"github.com/trustedmcp/tmcp/protocol/aicc"
+	"github.com/trustedmcp/tmcp/protocol/sealfile"
 )
 
 // A Report is an object taken apart.
@@ -102,6 +105,8 @@ func one(r *Report) []*Report {
 // binary takes b apart if it begins as a key object or a frame does.
 func binary(b []byte, now time.Time) (*Report, error) {
 	switch {
+	case bytes.HasPrefix(b, []byte(sealfile.Magic)):
+		return sealedFile(b)
 	case bytes.HasPrefix(b, []byte{0xd8, 98}):
 		return keyObject(b, now)
 	case len(b) > 2 && (b[0] == 0x89 && b[1] == 1 || b[0] == 0x86 && b[1] == 2 || b[0] == 0x87 && b[1] == 3):
@@ -222,6 +227,9 @@ func fromJSON(v []byte, now time.Time) ([]*Report, error) {
 		r, err := settings(v)
 		return one(r), err
 	}
+	if jsonrpc.Get(v, "nonce") != nil && jsonrpc.Get(v, "mac") != nil && jsonrpc.Get(v, "ciphertext") != nil {
+		return one(envelope(v)), nil
+	}
 	var out []*Report
 	var walk func(v jsontext.Value) error
 	var visit func(name string, val jsontext.Value) error
@@ -234,6 +242,14 @@ func fromJSON(v []byte, now time.Time) ([]*Report, error) {
 					return err
 				}
 				out = append(out, r)
+			}
+			return nil
+		case name == "trustProtocol":
+			if s, _ := jsonrpc.Text(jsonrpc.Get(val, "name")); s == aicc.Name {
+				version, _ := jsonrpc.Text(jsonrpc.Get(val, "version"))
+				r := &Report{Kind: "offer of profile " + aicc.Profile}
+				r.add("version", version)
+				out = append(out, r.weak())
 			}
 			return nil
 		case name == protocol.MetaFrames && val.Kind() == '[':
@@ -272,6 +288,47 @@ func fromJSON(v []byte, now time.Time) ([]*Report, error) {
 		return nil, fmt.Errorf("JSON that holds no settings, key object or frame of %s", protocol.ExtensionID)
 	}
 	return out, nil
+}
+
+// envelope shows an envelope of profile aicc-0.1.
+func envelope(v jsontext.Value) *Report {
+	r := &Report{Kind: "request envelope of profile " + aicc.Profile}
+	if jsonrpc.Get(v, "key") == nil {
+		r.Kind = "answer envelope of profile " + aicc.Profile
+	}
+	for _, name := range []string{"nonce", "mac", "key", "ciphertext"} {
+		if s, ok := jsonrpc.Text(jsonrpc.Get(v, name)); ok {
+			b, err := base64.StdEncoding.Strict().DecodeString(s)
+			if err != nil {
+				r.add(name, "no base64", "a receiver must refuse it")
+				continue
+			}
+			r.add(name, fmt.Sprintf("%d bytes", len(b)))
+		}
+	}
+	return r.weak()
+}
+
+// weak says what profile aicc-0.1 leaves open, whoever speaks it.
+func (r *Report) weak() *Report {
+	for _, c := range aicc.Caveats() {
+		r.add("weak", c)
+	}
+	r.add("attested", "no", "an envelope does not say whose key it is sealed to")
+	return r
+}
+
+// sealedFile shows what a sealed file says openly.
+func sealedFile(b []byte) (*Report, error) {
+	h, err := sealfile.ReadHeader(bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
+	r := &Report{Kind: fmt.Sprintf("sealed file, %d bytes", len(b))}
+	r.add("suite", h.Suite.String())
+	r.add("sealed to", hex.EncodeToString(h.KeyDigest[:]), "digest of the key object")
+	r.add("chunks", fmt.Sprintf("%d bytes", 1<<h.ChunkBits))
+	return r, nil
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
