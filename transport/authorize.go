@@ -77,6 +77,13 @@ func (c *Call) describe(m *jsonrpc.Message) {
 	c.unclear = unclear(m)
 }
 
+// Message asks about a message as this package does: what servers may read as
+// something else is denied. c says all but what m says.
+func (f Authorizer) Message(ctx context.Context, c Call, m *jsonrpc.Message) error {
+	c.describe(m)
+	return f.judge(ctx, &c)
+}
+
 // judge asks about what can be judged.
 func (f Authorizer) judge(ctx context.Context, c *Call) error {
 	if c.unclear != nil {

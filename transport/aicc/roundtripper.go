@@ -555,15 +555,7 @@ func (c *call) authorize() error {
 	case c.m == nil:
 		return protocol.Errorf(protocol.PolicyDenied, "the message can't be judged")
 	default:
-		call.Method, call.Params = c.m.Method, c.m.Params
-		switch {
-		case c.m.IsRequest():
-			call.Kind = transport.CallRequest
-		case c.m.IsNotification():
-			call.Kind = transport.CallNotification
-		default:
-			call.Kind = transport.CallResponse
-		}
+		return ask.Message(c.req.Context(), *call, c.m)
 	}
 	return ask(c.req.Context(), call)
 }
