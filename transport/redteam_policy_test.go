@@ -65,6 +65,8 @@ func each(t *testing.T, f func(t *testing.T, c *http.Client, url string, inner *
 
 // Servers heed the charset of a body: what is harmless in UTF-8 names another tool
 // in UTF-7.
+//
+// TMCP-20.11-12: Who asks MUST deny a message that the inner server may read as something else than what is judged
 func TestAuthorizeCharset(t *testing.T) {
 	body := modernCall("tools/call", `"name":"allowed","arguments":{"x":"+ACIAfQAsACI-name+ACI-:+ACI-forbidden"}`)
 	each(t, func(t *testing.T, c *http.Client, url string, inner *recording) {
@@ -98,6 +100,8 @@ func TestAuthorizeCharset(t *testing.T) {
 }
 
 // Servers in Go and C# read "Name" as "name", and take the last of both.
+//
+// TMCP-20.11-12: Who asks MUST deny a message that the inner server may read as something else than what is judged
 func TestAuthorizeCase(t *testing.T) {
 	each(t, func(t *testing.T, c *http.Client, url string, inner *recording) {
 		for _, body := range []string{
@@ -124,6 +128,8 @@ func TestAuthorizeCase(t *testing.T) {
 }
 
 // What nobody looks at does not go on: a DELETE has no body.
+//
+// TMCP-20.11-13: A server that asks MUST NOT hand on a body of GET or DELETE, which nobody judged.
 func TestAuthorizeNoBody(t *testing.T) {
 	got := make(chan int64, 8)
 	inner := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
