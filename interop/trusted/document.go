@@ -2,6 +2,7 @@ package trusted
 
 import (
 	"bytes"
+	_ "embed"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,6 +15,12 @@ const (
 	BeginMark = "<!-- interop:begin -->"
 	EndMark   = "<!-- interop:end -->"
 )
+
+// published is the section on the published AICC Trusted MCP, which is written by
+// hand: package interop/aicc has the tests.
+//
+//go:embed aicc.md
+var published []byte
 
 // Document is docs/interop.md: the table of all servers, and what was found.
 func Document(all []*Measured) []byte {
@@ -72,6 +79,7 @@ tells what a case sends.
 		fmt.Fprintf(&b, "\n- %s: %s.", m.Target.Name, strings.Join(m.Target.Oddities, "; "))
 	}
 	b.WriteString("\n")
+	b.Write(published)
 	return b.Bytes()
 }
 
