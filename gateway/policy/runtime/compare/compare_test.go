@@ -244,7 +244,7 @@ func load(tb testing.TB, lang string, change func(*policywasm.Caps)) *policywasm
 	if change != nil {
 		change(&caps)
 	}
-	p, err := policywasm.Load(context.Background(), module(tb, lang), caps)
+	p, err := (&runtime.Loader{}).Load(context.Background(), module(tb, lang), true, caps) // of Rego too
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -261,13 +261,10 @@ func input(tb testing.TB, doc []byte) *policywasm.Input {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if _, err := in.Bytes(policywasm.CBOR); err != nil {
-		tb.Fatal(err)
-	}
 	return in
 }
 
-var languages = []string{"assemblyscript", "c", "rust", "zig", "go"}
+var languages = []string{"assemblyscript", "c", "rust", "zig", "go", "rego"}
 
 var others = map[string]func(testing.TB) decide{"go-function": goFunction, "rego-native": nativeRego, "cel": celExpression}
 
@@ -325,13 +322,13 @@ func BenchmarkDecide(b *testing.B) {
 		})
 	}
 	for _, lang := range languages {
-		for _, way := range []string{"fresh", "fresh-deadline", "fresh-heap", "pooled", "interpreter"} {
+		for _, way := range []string{"fresh", "fresh-deadline", "fresh-heap", "pooled", "fresh-json", "pooled-json", "interpreter"} {
 			b.Run(lang+"/"+way, func(b *testing.B) {
 				p := load(b, lang, func(c *policywasm.Caps) {
 					switch way {
 					case "fresh-heap":
 						c.Memory = nil
-					case "pooled":
+					case "pooled", "pooled-json":
 						c.Pool = 4
 					case "interpreter":
 						c.Engine = policywasm.Interpreter
@@ -345,6 +342,9 @@ func BenchmarkDecide(b *testing.B) {
 				b.ReportAllocs()
 				defer cpu(b)()
 				for b.Loop() {
+					if strings.HasSuffix(way, "-json") { // from bytes, as the others
+						in = input(b, doc)
+					}
 					if r := ask(p, in, fuel); r.Decision != policywasm.Allow {
 						b.Fatal(r.Failure)
 					}
@@ -369,12 +369,31 @@ func BenchmarkParallel(b *testing.B) {
 	})
 }
 
-// BenchmarkDocument is what a host pays once for a document, for all policies.
+// BenchmarkDocument is what a host pays once for a document, for all policies: one
+// in JSON, in JSON for a policy that wants it so too, and one that it has in hand.
 func BenchmarkDocument(b *testing.B) {
 	doc := sample(b)
-	defer cpu(b)()
-	for b.Loop() {
-		input(b, doc)
+	d, err := document.Parse(doc)
+	if err != nil {
+		b.Fatal(err)
+	}
+	settings := input(b, d.Settings)
+	for name, make := range map[string]func(){
+		"json":      func() { input(b, doc) },
+		"spellings": func() { _, _ = input(b, doc).Bytes(policywasm.JSON) },
+		"struct": func() {
+			if _, err := policywasm.NewDocument(d, settings, 1<<20); err != nil {
+				b.Fatal(err)
+			}
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			defer cpu(b)()
+			for b.Loop() {
+				make()
+			}
+		})
 	}
 }
 
