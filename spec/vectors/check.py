@@ -525,6 +525,40 @@ def check_policy_digest(i, o):
     same("digest", sha(b), o["digest"])
 
 
+def aicc_answer(i):
+    """Section 23.4."""
+    malformed = "malformed-envelope"
+    try:
+        pairs = json.loads(i["envelope"], object_pairs_hook=lambda p: p)
+        members = dict(pairs)
+        names = sorted(n for n, _ in pairs)
+        nonce, mac, text = (base64.b64decode(members[n], validate=True) for n in ("nonce", "mac", "ciphertext"))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ValueError(malformed) from None
+    canonical = all(base64.b64encode(base64.b64decode(v)).decode() == v for v in members.values())
+    if names != ["ciphertext", "mac", "nonce"] or len(nonce) != 12 or len(mac) != 16 or not canonical:
+        raise ValueError(malformed)
+    try:
+        plain = AESGCM(bytes.fromhex(i["key"])).decrypt(nonce, text + mac, None)
+    except Exception:
+        raise ValueError("open-failed") from None
+    return {"nonce": nonce.hex(), "mac": mac.hex(), "ciphertext": text.hex(), "text": plain.decode()}
+
+
+def check_aicc_answer(i, o):
+    same("answer", aicc_answer(i), o)
+
+
+def check_aicc_binding(i, o):
+    """Section 23.6."""
+    pem = hashlib.sha256(i["pem"].encode()).digest() if i["pem"] else bytes(32)
+    binding = hashlib.sha256(i["nonce"].encode()).digest() + pem
+    leaf = hashlib.sha512(b"\0" + binding.hex().encode()).digest()
+    inner = hashlib.sha512(b"\1" + bytes.fromhex(i["left"]) + leaf).digest()
+    root = hashlib.sha512(b"\1" + inner + bytes.fromhex(i["right"])).digest()
+    same("binding", {"report_data": binding.hex(), "leaf": leaf.hex(), "root": root.hex()}, o)
+
+
 VALID = {
     "settings-digest": check_settings,
     "tool-digest": check_tool,
@@ -546,6 +580,8 @@ VALID = {
     "policy-compose": check_policy_compose,
     "policy-digest": check_policy_digest,
 }
+VALID["aicc-binding"] = check_aicc_binding
+VALID["aicc-answer"] = check_aicc_answer
 # Negative vectors of these groups are decided here too, with their reason.
 INVALID = {
     "answer": open_answer,
@@ -553,6 +589,7 @@ INVALID = {
     "policy-metadata": policy_metadata,
     "policy-document": policy_document,
     "policy-result": policy_result,
+    "aicc-answer": aicc_answer,
 }
 
 

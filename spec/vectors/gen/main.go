@@ -92,6 +92,7 @@ func main() {
 	reportDataVectors()
 	possessionVectors()
 	policyVectors()
+	aiccVectors()
 	put("setup/server.json", setup())
 	put("setup/frozen.json", frozen)
 	differ := 0
