@@ -31,8 +31,10 @@ type AICCServer struct {
 
 // AICCClient says how a client speaks profile aicc-0.1.
 type AICCClient struct {
-	Key      func(context.Context) (*rsa.PublicKey, error) // the server's
-	Attested func() bool                                   // whether the key is; nil: it is not
+	Key func(context.Context) (*rsa.PublicKey, error) // the server's
+	// Attested says whether such a key is attested, and whether by a simulated TEE;
+	// nil: none is.
+	Attested func(*rsa.PublicKey) (attested, simulated bool)
 	// PlainInitialize is as in aicc.ClientConfig.
 	PlainInitialize bool
 	// Or speaks org.trustedmcp/trust to servers that offer it, and the profile to
@@ -116,11 +118,11 @@ type either struct {
 var withoutIt = []protocol.Reason{protocol.TrustMissing, protocol.DiscoverError, protocol.EraFallback}
 
 func (e *either) RoundTrip(req *http.Request) (*http.Response, error) {
+	if e.proven.Load() { // first: it may be proven to one request while another falls back
+		return e.native.RoundTrip(req)
+	}
 	if e.fell.Load() {
 		return e.weaker.RoundTrip(req)
-	}
-	if e.proven.Load() {
-		return e.native.RoundTrip(req)
 	}
 	var body []byte
 	if req.Body != nil {

@@ -156,6 +156,9 @@ func Serve(ctx context.Context, cfg ServeConfig, ready func(Serving)) error {
 	if cfg.AICC != nil && !cfg.AICC.Also {
 		return serveAICC(ctx, cfg, l, ready)
 	}
+	if cfg.AICC != nil && cfg.offer().ClientKey == protocol.ClientKeyDemanded {
+		return errors.New("clients must show who they are, and those of profile " + wire.Profile + " are unknown: it would be a way around; serve it elsewhere, or accept clients without a key")
+	}
 	local := "http://" + reachable(l.Addr()) + Path
 	if cfg.Identity == "" {
 		cfg.Identity = local

@@ -83,6 +83,8 @@ func (f *aiccFlags) check(cmd *cobra.Command, t *trustFlags, mode string, others
 		switch {
 		case t.is(protocol.ProfileAttestedTLS):
 			return usagef("--%s %s: --profile %s does not seal, which the other does", f.name, wire.Profile, t.profile)
+		case f.name == "also" && (t.is(protocol.ProfileMutual) || changed("client-pin") || changed("client-ca")) && cmd.Flag("client-keys").Value.String() == string(protocol.ClientKeyDemanded):
+			return usagef("--also %s: who calls by it is unknown, so that it is a way around --client-pin and --client-ca; leave it out, or say --client-keys accepted", wire.Profile)
 		case f.name == "or" && mode == string(protocol.ModePreferred):
 			return usagef("--or %s: --mode preferred goes on in plaintext with servers without trust; leave one of them out", wire.Profile)
 		case f.name == "or" && !t.is(protocol.ProfileIdentity):
@@ -153,7 +155,7 @@ func (f *aiccFlags) client(ctx context.Context, cfg *gateway.ConnectConfig, t *t
 			return err
 		}
 	}
-	cfg.AICC = &gateway.AICCClient{Key: keys.PublicKey, Attested: keys.Attested, PlainInitialize: f.plain, Or: f.beside != ""}
+	cfg.AICC = &gateway.AICCClient{Key: keys.PublicKey, Attested: keys.AttestedKey, PlainInitialize: f.plain, Or: f.beside != ""}
 	fmt.Fprintf(w, "tmcp connect: profile %s is weaker than %s: %v\n", wire.Profile, protocol.ExtensionID, wire.Caveats())
 	return nil
 }

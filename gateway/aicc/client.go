@@ -169,6 +169,18 @@ func (k *ClientKeys) Attested() bool {
 	return k.current != nil && k.current.info.Attested && k.o.Now().Before(k.current.info.Until)
 }
 
+// AttestedKey reports whether key is the key of this moment and attested, and
+// whether by a simulated TEE.
+func (k *ClientKeys) AttestedKey(key *rsa.PublicKey) (attested, simulated bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	c := k.current
+	if c == nil || c.key == nil || !c.key.Equal(key) || !c.info.Attested || !k.o.Now().Before(c.info.Until) {
+		return false, false
+	}
+	return true, c.info.Simulated
+}
+
 // Key returns the key of this moment. The first call waits for the attestation;
 // later ones renew it behind the caller's back once it is due, and wait, or fail,
 // only when it is over.

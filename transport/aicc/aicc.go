@@ -77,8 +77,9 @@ type ClientConfig struct {
 	// Key returns the server's public key. It is asked for each message, so that it
 	// may change; it must be quick when it has one.
 	Key func(ctx context.Context) (*rsa.PublicKey, error)
-	// Attested says whether the key was attested, for labels. Nil: it was not.
-	Attested func() bool
+	// Attested says of a key that Key returned whether it is attested, and whether by
+	// a simulated TEE, for labels. Nil: no key is.
+	Attested func(key *rsa.PublicKey) (attested, simulated bool)
 	// Mode is [protocol.ModeRequired] (the default): nothing leaves unsealed, or
 	// [protocol.ModePreferred]: a server that doesn't offer the profile is spoken to
 	// in plaintext, unless it offered it before, and its results are labelled.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/trustedmcp/tmcp/internal/jsonrpc"
@@ -82,6 +83,8 @@ type call struct {
 	body []byte
 	m    *jsonrpc.Message // nil: none, or one that is for the server to judge
 	url  string
+
+	attested, simulated bool // of the key that the message was sealed to
 }
 
 func (c *call) initialize() bool { return c.m != nil && c.m.IsRequest() && c.m.Method == "initialize" }
@@ -151,8 +154,12 @@ func (rt *roundTripper) known(url string) (bool, error) {
 // modern reports whether the message is of MCP's modern era, whose HTTP fields
 // would tell in the clear what is sealed.
 func (c *call) modern() bool {
-	return c.req.Header.Get("Mcp-Protocol-Version") >= revisionModern || c.req.Header.Get("Mcp-Method") != "" ||
-		c.m != nil && c.m.Method == "server/discover"
+	for name := range c.req.Header {
+		if name = textproto.CanonicalMIMEHeaderKey(name); strings.HasPrefix(name, "Mcp-") && name != "Mcp-Session-Id" && name != "Mcp-Protocol-Version" {
+			return true
+		}
+	}
+	return c.req.Header.Get("Mcp-Protocol-Version") >= revisionModern || c.m != nil && c.m.Method == "server/discover"
 }
 
 func (c *call) legacyOnly() *http.Response {
@@ -199,6 +206,9 @@ func (c *call) sealed() (*http.Response, error) {
 	key, err := c.rt.cfg.Key(c.req.Context())
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", wire.Errorf(wire.NoKey, "%v", err), err)
+	}
+	if c.rt.cfg.Attested != nil { // now: by the time of the answer it may be about another key
+		c.attested, c.simulated = c.rt.cfg.Attested(key)
 	}
 	body := c.body
 	if c.initialize() {
@@ -303,7 +313,12 @@ func (c *call) stronger(m *jsonrpc.Message) error {
 // status labels results that came sealed.
 func (c *call) status() []byte {
 	b := []byte(`{"state":"sealed","profile":"` + wire.Profile + `","attested":`)
-	b = strconv.AppendBool(b, c.rt.cfg.Attested != nil && c.rt.cfg.Attested())
+	b = strconv.AppendBool(b, c.attested)
+	// TMCP-18.8-4: An implementation MUST label what comes from a simulated TEE as simulated,
+	// wherever it shows a result.
+	if c.simulated {
+		b = append(b, `,"simulated":true`...)
+	}
 	b = append(b, `,"caveats":[`...)
 	for i, name := range wire.Caveats() {
 		if i > 0 {

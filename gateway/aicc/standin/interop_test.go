@@ -245,7 +245,7 @@ func TestOurClientTheirServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rt, err := ours.RoundTripper(http.DefaultTransport, ours.ClientConfig{Key: k.PublicKey, Attested: k.Attested})
+	rt, err := ours.RoundTripper(http.DefaultTransport, ours.ClientConfig{Key: k.PublicKey, Attested: k.AttestedKey})
 	if err != nil {
 		t.Fatal(err)
 	}
