@@ -113,6 +113,9 @@ func Create(path string, mode fs.FileMode, replace bool) (*Output, error) {
 		if err := free(path); err != nil {
 			return nil, err
 		}
+	} else if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() && info.Mode().Type() != fs.ModeSymlink {
+		// A device or pipe would be gone, with what others do with it.
+		return nil, fmt.Errorf("%s is no file that could be replaced; choose another --out, or - for stdout", path)
 	}
 	part := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+rand.Text()[:8]+".part")
 	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
@@ -137,8 +140,7 @@ func (o *Output) Commit() error {
 		return err
 	}
 	if o.replace {
-		o.done = true
-		return os.Rename(o.Name(), o.path)
+		return o.rename()
 	}
 	// A link does not replace what came to be in the meantime.
 	err := os.Link(o.Name(), o.path)
@@ -151,8 +153,14 @@ func (o *Output) Commit() error {
 	if err := free(o.path); err != nil { // a file system without links
 		return err
 	}
-	o.done = true
-	return os.Rename(o.Name(), o.path)
+	return o.rename()
+}
+
+// rename leaves the other name for Discard to remove when it fails.
+func (o *Output) rename() error {
+	err := os.Rename(o.Name(), o.path)
+	o.done = err == nil
+	return err
 }
 
 // Discard removes what is not committed. Always call it in the end.
