@@ -164,6 +164,8 @@ func (c *ClientConfig) check() error {
 	if c.PublicKeyPath != "" {
 		if c.RAURL != "" || c.Gateway != nil {
 			warn("pub_key_path is given beside an attestation service: as in the package, the file's key is used and nothing is attested")
+		} else if c.AttestMust {
+			warn("attest_must is true, and pub_key_path is given: as in the package, the file's key is used and nothing is attested")
 		}
 		return nil
 	}
@@ -181,6 +183,9 @@ func (c *ClientConfig) check() error {
 	}
 	if c.RAType == RATypeService && c.ServiceName == "" && c.PodsInfo == (Pod{}) {
 		return errors.New("say what is attested: ra_service_name or ra_pods_info")
+	}
+	if c.RAType == RATypeService && c.PolicyID == "" {
+		warn("ra_policy_id is missing: tokens do not name the service that they are about, so that any TEE which meets any policy of the attestation service will do")
 	}
 	if !c.AttestMust {
 		warn("attest_must is not true: the package may use a key whose attestation failed; this program does not")

@@ -29,16 +29,18 @@ func TestParseClientConfig(t *testing.T) {
 	}
 
 	for name, tt := range map[string]struct{ in, want string }{
-		"attest_must":   {`{"ra_service_name":"w",` + top + `}`, "attest_must is not true"},
+		"attest_must":   {`{"ra_service_name":"w","ra_policy_id":"p",` + top + `}`, "attest_must is not true"},
 		"fallback":      {`{"ra_url":"https://s.example","attest_must":true}`, "the server itself is asked"},
-		"local ignored": {`{"ra_type":"local","ra_service_name":"w","attest_must":true,` + top + `}`, "the service is asked"},
+		"local ignored": {`{"ra_type":"local","ra_service_name":"w","ra_policy_id":"p","attest_must":true,` + top + `}`, "the service is asked"},
+		"any policy":    {`{"ra_service_name":"w","attest_must":true,` + top + `}`, "ra_policy_id is missing"},
+		"file and must": {`{"pub_key_path":"k","attest_must":true}`, "nothing is attested"},
 		"file wins":     {`{"pub_key_path":"k","ra_url":"https://s.example"}`, "nothing is attested"},
 		"old pods":      {`{"pub_key_path":"k","ra_attested_pods":[{}]}`, "ra_attested_pods means nothing here"},
 		"old policies":  {`{"pub_key_path":"k","ra_policy_ids":["x"]}`, "ra_policy_ids means nothing here"},
 		"log":           {`{"pub_key_path":"k","log_config":"{}x"}`, "log_config means nothing here"},
 		"root key":      {`{"pub_key_path":"k","root_key_config":"{\"a\":\"b\"}"}`, "root_key_config means nothing here"},
 		"no token":      {`{"pub_key_path":"k","ra_need_token":false}`, "asks for a token all the same"},
-		"sts":           {`{"ra_service_name":"w","attest_must":true,"bytedance_top_info":{"url":"x","ak":"A","sk":"S","service":"p","sts_token":"t"}}`, "sts_token means nothing here"},
+		"sts":           {`{"ra_service_name":"w","ra_policy_id":"p","attest_must":true,"bytedance_top_info":{"url":"x","ak":"A","sk":"S","service":"p","sts_token":"t"}}`, "sts_token means nothing here"},
 	} {
 		c, err := ParseClientConfig([]byte(tt.in))
 		if err != nil || len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], tt.want) {
