@@ -29,12 +29,10 @@ var hostKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.Gener
 // A scene is how the hosted server behaves in one case.
 type scene struct {
 	name, id, title, about string
-	open                   bool // what the profile leaves open
-
-	sse      bool // answers are event streams
-	progress int  // messages ahead of the answer to the call
-	large    int  // bytes of the tool's answer
-	text     string
+	sse                    bool // answers are event streams
+	progress               int  // messages ahead of the answer to the call
+	large                  int  // bytes of the tool's answer
+	text                   string
 
 	// pem, if set, is the client's key file; nil: there is none.
 	pem func(pub *rsa.PublicKey) []byte

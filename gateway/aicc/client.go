@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -95,7 +94,7 @@ func (i *Info) Label() string {
 	case i.Attested && i.Simulated:
 		return "key attested by a SIMULATED TEE, which proves nothing"
 	case i.Attested && i.Source == SourceService:
-		return "key attested by the attestation service, policies " + strings.Join(i.Policies, ", ")
+		return fmt.Sprintf("key attested by the attestation service, policies %q", i.Policies)
 	case i.Attested:
 		return "key attested, evidence appraised here"
 	case i.Failure != "":

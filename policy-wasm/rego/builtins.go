@@ -199,9 +199,7 @@ func checkFormat(s string) error {
 		if strings.HasPrefix(s, "p") { // fmt asks no value how it formats itself
 			return errors.New("sprintf: %p would tell an address of the host, another one each time")
 		}
-		if strings.HasPrefix(s, "%") {
-			s = s[1:]
-		}
+		s = strings.TrimPrefix(s, "%")
 	}
 }
 

@@ -210,7 +210,7 @@ func (s *Server) answer(ctx context.Context, body []byte) (map[string]node, erro
 		return nil, errors.New("the question is not one of this service")
 	}
 	if len(q.Nonce) < 8 || len(q.Nonce) > 128 {
-		return nil, fmt.Errorf("Nonce has %d bytes; want 8 to 128", len(q.Nonce))
+		return nil, fmt.Errorf("the nonce has %d bytes; want 8 to 128", len(q.Nonce))
 	}
 	name := q.ServiceName
 	if name == "" && len(q.AttestedPods) == 1 {
