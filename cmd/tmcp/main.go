@@ -14,7 +14,9 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -90,7 +92,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "tmcp: interrupted")
 		return exitInterrupted
 	}
-	fmt.Fprintf(stderr, "tmcp: %v\n", err)
+	fmt.Fprintf(stderr, "tmcp: %s\n", plain(err.Error()))
 	var e *exitError
 	if errors.As(err, &e) {
 		if e.code == exitUsage {
@@ -103,6 +105,16 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	return exitFailure
+}
+
+// plain replaces what would steer a terminal: errors quote what others say.
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, s)
 }
 
 func subcommands() []*cobra.Command {
