@@ -2,12 +2,10 @@ package policy
 
 import (
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/trustedmcp/tmcp/conformance"
-	"github.com/trustedmcp/tmcp/spec"
 )
 
 // A vector is one request with what must come of it.
@@ -39,7 +37,7 @@ func Cases() []conformance.Case {
 	var out []conformance.Case
 	for _, v := range vectors() {
 		c := conformance.Case{ID: prefix + v.name, Role: conformance.RolePolicy, Profile: conformance.ProfilePolicy, Level: conformance.MUST,
-			Eras: []conformance.Era{conformance.Modern}, Requirement: requirement(v.req), Title: v.title, Run: v.run}
+			Eras: []conformance.Era{conformance.Modern}, Requirement: conformance.RequirementOf(v.req), Title: v.title, Run: v.run}
 		if v.twin == "" {
 			c.About = "Has the host, through its shim, load modules and ask them. It must come to the policy's own decision."
 			c.Fix = "Load the modules by hand: tmcp-conform policy --export writes the request to a file. What fails here is what policies may do."
@@ -52,27 +50,6 @@ func Cases() []conformance.Case {
 	}
 	return out
 }
-
-// requirement takes a requirement from the chapters themselves.
-func requirement(id string) conformance.Requirement {
-	r, ok := requirements()[id]
-	if !ok {
-		return conformance.Requirement{}
-	}
-	level, _, _ := strings.Cut(r.Level, " ")
-	return conformance.Requirement{ID: r.ID, Level: conformance.Level(level), Text: r.Text, URL: r.URL()}
-}
-
-var requirements = sync.OnceValue(func() map[string]spec.Req {
-	out := map[string]spec.Req{}
-	chapters, _ := spec.Chapters(spec.Files())
-	for _, c := range chapters {
-		for _, r := range c.Requirements {
-			out[r.ID] = r
-		}
-	}
-	return out
-})
 
 // limit bounds one answer, with loading.
 const limit = 20 * time.Second

@@ -81,7 +81,7 @@ func positive(name string) string {
 // binding is the first of some requirements that binds verifiers, or "".
 func binding(ids []string) string {
 	for _, id := range ids {
-		if slices.Contains(requirements()[id].Roles, "verifier") {
+		if slices.Contains(conformance.RolesOf(id), "verifier") {
 			return id
 		}
 	}

@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/trustedmcp/tmcp/conformance"
 	"github.com/trustedmcp/tmcp/conformance/wire"
-	"github.com/trustedmcp/tmcp/spec"
 )
 
 // A vector is one request with what must come of it.
@@ -56,7 +54,7 @@ func Cases() []conformance.Case {
 	}
 	for _, v := range vectors() {
 		c := conformance.Case{ID: v.id(), Role: conformance.RoleVerifier, Profile: v.profile, Level: conformance.MUST,
-			Eras: []conformance.Era{conformance.Modern}, Requirement: requirement(v.req), Title: v.title, Run: v.run}
+			Eras: []conformance.Era{conformance.Modern}, Requirement: conformance.RequirementOf(v.req), Title: v.title, Run: v.run}
 		if v.twin == "" {
 			c.About = "Asks the verifier, through its shim, about something that is as it must be. It must be accepted."
 			c.Fix = "Verify the request by hand: tmcp-conform verifier --export writes it to a file. What is refused here is what an honest peer sends."
@@ -81,27 +79,6 @@ func Holes() map[string][]string {
 	}
 	return out
 }
-
-// requirement takes a requirement from the chapters themselves.
-func requirement(id string) conformance.Requirement {
-	r, ok := requirements()[id]
-	if !ok {
-		return conformance.Requirement{}
-	}
-	level, _, _ := strings.Cut(r.Level, " ")
-	return conformance.Requirement{ID: r.ID, Level: conformance.Level(level), Text: r.Text, URL: r.URL()}
-}
-
-var requirements = sync.OnceValue(func() map[string]spec.Req {
-	out := map[string]spec.Req{}
-	chapters, _ := spec.Chapters(spec.Files())
-	for _, c := range chapters {
-		for _, r := range c.Requirements {
-			out[r.ID] = r
-		}
-	}
-	return out
-})
 
 // limit bounds one answer.
 const limit = 10 * time.Second
