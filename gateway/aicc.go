@@ -90,14 +90,17 @@ func serveAICC(ctx context.Context, cfg ServeConfig, l net.Listener, ready func(
 	}, nil)
 }
 
-// roundTripper puts the profile before base.
-func (a *AICCClient) roundTripper(base http.RoundTripper, cfg *ConnectConfig) (http.RoundTripper, error) {
+// roundTripper puts the profile before base. It calls spoke when a server spoke it.
+func (a *AICCClient) roundTripper(base http.RoundTripper, cfg *ConnectConfig, spoke func()) (http.RoundTripper, error) {
 	return aicc.RoundTripper(base, aicc.ClientConfig{Key: a.Key, Attested: a.Attested, Mode: cfg.Offer.Mode, PlainInitialize: a.PlainInitialize,
 		RefuseStronger: a.Or, Limits: wire.Limits{MaxMessage: cfg.MaxMessage}, Authorize: cfg.Authorize,
 		Observe: func(e aicc.Event) {
 			if e.Kind == aicc.EventRefused && e.Err != nil {
 				cfg.Logger.Warn("refused", "profile", wire.Profile, "reason", string(e.Err.Reason), "detail", e.Err.Detail)
 				return
+			}
+			if e.Kind == aicc.EventAnswered || e.Kind == aicc.EventInitialize {
+				spoke()
 			}
 			cfg.Logger.Debug(string(e.Kind), "profile", wire.Profile)
 		}})
@@ -169,7 +172,9 @@ func (e *either) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !slices.Contains(withoutIt, why) {
 		return resp, err
 	}
-	if e.fell.CompareAndSwap(false, true) {
+	// For this message only, until the server speaks the profile: one that had no
+	// answer for a moment is asked again.
+	if !e.fell.Load() {
 		e.log.Warn("the server does not offer "+protocol.ExtensionID+"; it is spoken to by the weaker profile "+wire.Profile+", to the key that is known of it", "reason", string(why))
 	}
 	return e.weaker.RoundTrip(again())

@@ -62,9 +62,10 @@ func (cfg *ConnectConfig) roundTripper() (http.RoundTripper, func(), error) {
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	base.DisableCompression = true
 	base.MaxIdleConnsPerHost = 64
+	both := &either{limit: jsonrpc.Limits{MaxBytes: cfg.MaxMessage}.Bytes(), log: cfg.Logger}
 	var weaker http.RoundTripper
 	if cfg.AICC != nil {
-		if weaker, err = cfg.AICC.roundTripper(leg{base, cfg.Header, false}, cfg); err != nil || !cfg.AICC.Or {
+		if weaker, err = cfg.AICC.roundTripper(leg{base, cfg.Header, false}, cfg, func() { both.fell.Store(true) }); err != nil || !cfg.AICC.Or {
 			return weaker, base.CloseIdleConnections, err
 		}
 	}
@@ -80,7 +81,7 @@ func (cfg *ConnectConfig) roundTripper() (http.RoundTripper, func(), error) {
 		}
 	}
 	see := refusals(cfg.Logger)
-	both := &either{weaker: weaker, limit: jsonrpc.Limits{MaxBytes: cfg.MaxMessage}.Bytes(), log: cfg.Logger}
+	both.weaker = weaker
 	rt, err := transport.RoundTripper(leg{base, cfg.Header, cfg.Offer.Mode != protocol.ModePreferred}, transport.ClientConfig{
 		Identity: cfg.Identity, Anchor: cfg.Anchor, Settings: settings, Mode: cfg.Offer.Mode, Carrier: cfg.Carrier,
 		OuterEra: cfg.OuterEra, Pad: cfg.Pad, Fresh: cfg.Fresh,

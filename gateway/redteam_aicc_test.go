@@ -7,10 +7,12 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/trustedmcp/tmcp/protocol"
+	wire "github.com/trustedmcp/tmcp/protocol/aicc"
 )
 
 // A server that demands client keys has no second door: in profile aicc-0.1
@@ -73,5 +75,41 @@ func TestProvenServerIsNotTalkedDown(t *testing.T) {
 	e.proven.Store(true) // to a request that was under way
 	if ask(); weaker != 1 {
 		t.Error("a proven server was spoken to by the weaker profile")
+	}
+}
+
+// A server that has no answer for a moment is not taken for one without the
+// extension from then on.
+func TestHiccupIsNoDowngradeForGood(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0 // for the extension
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get(wire.Header) == "" {
+			asked++
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	defer s.Close()
+	cfg := ConnectConfig{URL: s.URL, Identity: s.URL, Anchor: protocol.Pin(protocol.Thumbprint{1}), Offer: protocol.Offer{Mode: protocol.ModeRequired},
+		Logger: slog.New(slog.DiscardHandler), Header: http.Header{}, MaxMessage: 1 << 20, Profile: protocol.ProfileIdentity,
+		AICC: &AICCClient{Key: func(context.Context) (*rsa.PublicKey, error) { return &key.PublicKey, nil }, Or: true}}
+	rt, done, err := cfg.roundTripper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
+	for range 2 {
+		before := asked
+		r, _ := http.NewRequestWithContext(t.Context(), "POST", s.URL, strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"ping"}`))
+		r.Header.Set("Content-Type", "application/json")
+		if resp, err := rt.RoundTrip(r); err == nil {
+			resp.Body.Close()
+		}
+		if asked == before {
+			t.Error("the server was not asked for the extension again")
+		}
 	}
 }
