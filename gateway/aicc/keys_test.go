@@ -447,7 +447,7 @@ func TestQuestion(t *testing.T) {
 	var got []string
 	o := aicc.Options{Unattested: true, HTTP: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		b, _ := io.ReadAll(r.Body)
-		got = append(got, r.Method+" "+r.URL.String()+" "+r.Header.Get("UID")+" "+string(b))
+		got = append(got, r.Method+" "+r.URL.String()+" "+strings.Join(r.Header["UID"], ",")+" "+string(b))
 		return nil, errors.New("enough")
 	})}}
 	for _, cfg := range []aicc.ClientConfig{
