@@ -30,6 +30,7 @@ type answer struct {
 
 	buf   []byte           // the body, or what was held of the stream
 	split *sse.Splitter    // looks for the first message of a held stream
+	alive int              // comments that were held
 	out   *wire.LineSealer // of a stream that has begun
 	done  bool             // all is sent
 }
@@ -63,8 +64,15 @@ func (a *answer) first(ev sse.Event) error {
 	if a.out != nil || a.done { // decided within this Write
 		return nil
 	}
-	if len(ev.Data) == 0 && !ev.HasComment && len(a.buf) < maxHeld {
-		return nil // says from where to resume, and not yet what follows
+	if len(ev.Data) == 0 && len(a.buf) < maxHeld {
+		// It says from where to resume, or that the server is alive, and not yet what
+		// follows. Who is kept waiting for long gets the second sign of life.
+		if !ev.HasComment {
+			return nil
+		}
+		if a.alive++; a.alive == 1 {
+			return nil
+		}
 	}
 	if len(ev.Data) > 0 {
 		m, err := jsonrpc.Parse(ev.Data, jsonrpc.Limits{MaxBytes: a.limits.Message()})

@@ -282,11 +282,11 @@ func TestEveryAnswerIsSealed(t *testing.T) {
 }
 
 // An event stream with no message but the answer becomes JSON, also when it first
-// says from where to resume; one with more stays a stream, sealed line by line, and
+// says from where to resume, or once that the server is alive; one with more stays a stream, sealed line by line, and
 // so does one that ends without a message.
 func TestStreams(t *testing.T) {
 	note := `{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}`
-	for _, stream := range []string{"event: message\ndata: " + pong + "\n\n", "id: 1\nretry: 5\ndata:\n\ndata: " + pong + "\n\n"} {
+	for _, stream := range []string{"event: message\ndata: " + pong + "\n\n", "id: 1\nretry: 5\ndata:\n\ndata: " + pong + "\n\n", ": still there\n\ndata: " + pong + "\n\n"} {
 		url := serve(t, says("text/event-stream", stream), aicc.ServerConfig{})
 		body, key := seal(t, ping)
 		resp, answer := post(t, url, body, true)
@@ -296,7 +296,7 @@ func TestStreams(t *testing.T) {
 	}
 	for stream, want := range map[string]string{
 		"data: " + note + "\n\nid: 5\ndata: " + pong + "\n\n":               "data: " + pong,
-		": still there\n\ndata: " + pong + "\n\n":                           "data: " + pong,
+		": still there\n\n: and still\n\ndata: " + pong + "\n\n":            "data: " + pong,
 		"id: 1\nretry: 5\ndata:\n\n":                                        "id: 1\n",
 		strings.Repeat("id: 1\ndata:\n\n", 1000) + "data: " + pong + "\n\n": "data: " + pong,
 	} {
