@@ -447,6 +447,7 @@ func TestQuestion(t *testing.T) {
 	var got []string
 	o := aicc.Options{Unattested: true, HTTP: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		b, _ := io.ReadAll(r.Body)
+		//lint:ignore SA1008 their service reads it as it is on the wire, in capitals
 		got = append(got, r.Method+" "+r.URL.String()+" "+strings.Join(r.Header["UID"], ",")+" "+string(b))
 		return nil, errors.New("enough")
 	})}}
