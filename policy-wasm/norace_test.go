@@ -1,0 +1,5 @@
+//go:build !race
+
+package policywasm_test
+
+const raceFactor = 1
